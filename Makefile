@@ -1,0 +1,64 @@
+# Everything that is done often. `make help` lists it.
+PYTHON ?= python3
+MODEL  ?= tiny
+PYTEST_ARGS ?=
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.ready-docs
+
+QUICKSTART_tiny    := configs/quickstart.yaml
+QUICKSTART_smollm2 := configs/smollm2.yaml
+
+# Where Python is told not to keep compiled modules, every process compiles torch and transformers again.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test test-gpu check format docs bench tiny clean
+
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv with everything the other commands need (with vLLM where it can be had)
+
+$(READY): pyproject.toml $(wildcard requirements/*.txt) scripts/setup.sh scripts/pip_setting.py
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash scripts/setup.sh
+	@touch $@
+
+quickstart: setup ## train a model on a CPU and print what it learned; MODEL=smollm2 for a real language model
+	$(if $(QUICKSTART_$(MODEL)),,$(error MODEL is "$(MODEL)"; it can be tiny or smollm2))
+	$(BIN)/gpo fit --config $(QUICKSTART_$(MODEL))
+
+test: setup ## the whole test suite; PYTEST_ARGS="-k dpo -x" to narrow it
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-gpu: setup ## the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
+
+check: setup ## style, formatting, types, direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-cache
+
+format: setup ## sort imports and format in place
+	$(BIN)/ruff check --fix --exit-zero
+	$(BIN)/ruff format
+
+docs: $(DOCS_READY) ## build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+$(DOCS_READY): $(READY)
+	@VENV="$(VENV)" bash scripts/setup.sh docs
+	@touch $@
+
+bench: setup ## run every benchmark; each prints a table and writes JSON
+	@set -e; for benchmark in $(wildcard benchmarks/[a-z]*.py); do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
+
+tiny: setup ## make the tiny built-in weights anew
+	$(BIN)/python scripts/make_tiny.py
+
+clean: ## remove the environment and everything that was built
+	rm -rf $(VENV) site dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,88 @@
+"""Keeps every rollout: Parquet files, scalars, and the page of critical steps."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lightning import Callback, Trainer
+
+from gpo_lightning.callbacks.ranks import gather
+from gpo_lightning.callbacks.run_directory import run_directory
+from gpo_lightning.engines import Purpose
+from gpo_lightning.report import write_report
+from gpo_lightning.tree import RolloutTree, write_trees
+
+if TYPE_CHECKING:
+    from gpo_lightning.module import GPOModule
+
+
+class RolloutLog(Callback):
+    """Writes ``rollouts/iteration-0000-rank0.parquet``, logs what the rollouts were like, renders ``report.html``.
+
+    Scalars: ``rollouts/success_PURPOSE`` and ``rollouts/tokens_PURPOSE`` (mean length), ``rollouts/truncated``, and
+    ``count/EVENT`` for everything that was skipped, left out or could not be graded.
+
+    Args:
+        report_trajectories: most trajectories on the page.
+    """
+
+    def __init__(self, report_trajectories: int = 24) -> None:
+        self.report_trajectories = report_trajectories
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        rollouts = pl_module.data.rollouts
+        directory = run_directory(trainer)
+        trees = rollouts.trees if rollouts else []
+        name = f"iteration-{trainer.current_epoch:04d}-rank{trainer.global_rank}.parquet"
+        write_trees(directory / "rollouts" / name, trees)
+        if trainer.is_global_zero:
+            title = f"Iteration {trainer.current_epoch}"
+            tokenizer = pl_module.policy.tokenizer
+            write_report(directory / "report.html", trees, tokenizer, title, self.report_trajectories)
+        counts = sum(gather([rollouts.counts] if rollouts else []), Counter[str]())
+        samples = gather(sample_figures(trees))
+        pl_module.log_dict(
+            rollout_scalars(samples) | {f"count/{event}": float(count) for event, count in counts.items()},
+            on_step=False,
+            on_epoch=True,
+            batch_size=1,
+        )
+
+    def on_predict_batch_end(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        trainer: Trainer,
+        pl_module: "GPOModule",
+        outputs: list[RolloutTree],
+        batch: Any,
+        batch_idx: int,
+        *rest: Any,
+    ) -> None:
+        """Keep what ``gpo predict`` answered: ``predictions-rank0.parquet``."""
+        write_trees(run_directory(trainer) / f"predictions-rank{trainer.global_rank}.parquet", outputs)
+
+
+Figures = tuple[str, float | None, int, bool]
+
+
+def sample_figures(trees: Sequence[RolloutTree]) -> list[Figures]:
+    """Purpose, reward, generated tokens and truncation of each sample."""
+    return [
+        (str(sample.purpose), sample.reward, len(sample.tokens) - sample.start, sample.truncated)
+        for tree in trees
+        for sample in tree.samples
+    ]
+
+
+def rollout_scalars(samples: Sequence[Figures]) -> dict[str, float]:
+    """Means by purpose; a purpose without samples is left out."""
+    scalars: dict[str, float] = {}
+    for purpose in Purpose:
+        own = [sample for sample in samples if sample[0] == purpose]
+        rewards = [reward for _, reward, _, _ in own if reward is not None]
+        if rewards:
+            scalars[f"rollouts/success_{purpose}"] = sum(rewards) / len(rewards)
+        if own:
+            scalars[f"rollouts/tokens_{purpose}"] = sum(tokens for _, _, tokens, _ in own) / len(own)
+    if samples:
+        scalars["rollouts/truncated"] = sum(truncated for *_, truncated in samples) / len(samples)
+    return scalars

@@ -1,0 +1,10 @@
+"""The folder a run writes to."""
+
+from pathlib import Path
+
+from lightning import Trainer
+
+
+def run_directory(trainer: Trainer) -> Path:
+    """The logger's folder, or the trainer's root where there is no logger. Every rank must call it."""
+    return Path(trainer.log_dir or trainer.default_root_dir)

@@ -1,0 +1,85 @@
+"""The command line: ``gpo fit | validate | test | predict | explore | export``."""
+
+import subprocess
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from gpo_lightning.datamodule import RolloutDataModule
+from gpo_lightning.errors import ConfigError, GPOError
+from gpo_lightning.module import GPOModule
+from gpo_lightning.trainer import GPOTrainer
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """A run that must have been made before this one, and is made if it was not.
+
+    Args:
+        config: configuration of that run.
+        makes: what it leaves behind, usually the directory that ``model.policy.base`` names.
+    """
+
+    config: Path
+    makes: Path
+
+
+class GPOCLI(LightningCLI):
+    """LightningCLI with the module, data module and trainer of this package, and two subcommands more."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        own = {"explore": {"model", "datamodule"}, "export": {"model", "datamodule"}}
+        return {**LightningCLI.subcommands(), **own}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.set_defaults(
+            {
+                # An epoch is an iteration with rollouts of its own, and the data module shards them itself.
+                "trainer.reload_dataloaders_every_n_epochs": 1,
+                "trainer.use_distributed_sampler": False,
+                "trainer.num_sanity_val_steps": 0,
+                "trainer.log_every_n_steps": 1,
+            }
+        )
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
+        parser.add_argument("--warm_start", type=WarmStart | None, default=None, help="Run to make first, once.")
+
+    def before_instantiate_classes(self) -> None:
+        warm_start = self.config[self.subcommand].get("warm_start") if self.subcommand else None
+        if warm_start is not None and not Path(warm_start["makes"]).exists():
+            print(f"Warm start: {warm_start['config']}")
+            command = [sys.executable, "-m", "gpo_lightning", "fit", "--config", str(warm_start["config"])]
+            if subprocess.run(command, check=False).returncode != 0:
+                raise ConfigError(f"warm_start: the run of {warm_start['config']} failed; its own messages are above.")
+
+
+def _seed(seed_everything: bool | int) -> int:
+    return int(seed_everything)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point of the ``gpo`` command."""
+    # Class paths may name modules beside the configuration, as they could under `python -m`.
+    sys.path.append(str(Path.cwd()))
+    # peft warns of an option nobody set, because jsonargparse gives every option its default.
+    warnings.filterwarnings("ignore", message=".*loftq_config.*")
+    try:
+        GPOCLI(
+            GPOModule,
+            RolloutDataModule,
+            trainer_class=GPOTrainer,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            save_config_kwargs={"overwrite": True},
+            args=args,
+        )
+    except GPOError as error:
+        sys.exit(f"gpo: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Which step matters: step segmenters, search strategies, critical-step selectors, and the explorer that joins them.
+
+Everything here works on rollout trees; losses and training are never seen.
+"""
+
+from gpo_lightning.critical.clock import Clock
+from gpo_lightning.critical.drawing import Drawing, Progress, ProgressListener, seeded, seeded_draw
+from gpo_lightning.critical.explorer import Explorer, RolloutPlan, Rollouts
+from gpo_lightning.critical.search import Exhaustive, Known, NoSearch, SearchStrategy
+from gpo_lightning.critical.segmenters import Newline, Segmenter
+from gpo_lightning.critical.selectors import (
+    MaxAbsAdvantage,
+    MaxAdvantage,
+    MaxValue,
+    MaxVariance,
+    MinAdvantage,
+    RandomStep,
+    Selector,
+)
+from gpo_lightning.critical.text import token_pieces
+
+__all__ = [
+    "Clock",
+    "Drawing",
+    "Exhaustive",
+    "Explorer",
+    "Known",
+    "MaxAbsAdvantage",
+    "MaxAdvantage",
+    "MaxValue",
+    "MaxVariance",
+    "MinAdvantage",
+    "Newline",
+    "NoSearch",
+    "Progress",
+    "ProgressListener",
+    "RandomStep",
+    "RolloutPlan",
+    "Rollouts",
+    "SearchStrategy",
+    "Segmenter",
+    "Selector",
+    "seeded",
+    "seeded_draw",
+    "token_pieces",
+]

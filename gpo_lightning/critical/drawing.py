@@ -1,0 +1,135 @@
+"""Draws continuations into trees: asks the engine, grades what comes back, stores it."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from random import Random
+
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from gpo_lightning.engines import Completion, Engine, Purpose, Request, Sampling, remaining_tokens
+from gpo_lightning.problems import Problem, ProblemSource
+from gpo_lightning.tree import RolloutTree, Sample
+
+Prefix = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a phase is.
+
+    Args:
+        phase: ``sample``, ``probe``, ``reset`` or ``evaluation``.
+        done: continuations finished.
+        asked: continuations asked for so far.
+        tokens: tokens generated in this phase.
+    """
+
+    phase: str
+    done: int
+    asked: int
+    tokens: int
+
+
+ProgressListener = Callable[[Progress], None]
+
+
+def seeded(*parts: object) -> int:
+    """A 63-bit seed from what it is for: the same on every machine, rank and order of calls.
+
+    >>> seeded("run", 0, "problem-7") == seeded("run", 0, "problem-7")
+    True
+    """
+    digest = blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
+
+def seeded_draw(*parts: object) -> Random:
+    """A random state of its own for one purpose."""
+    return Random(seeded(*parts))
+
+
+class Drawing:
+    """One phase's continuations: :meth:`ask` for some, :meth:`finish` yields them as they enter their trees.
+
+    Args:
+        engine: a started engine.
+        tokenizer: decodes responses for the grader.
+        source: grades them.
+        sampling: how to draw.
+        purpose: account of the tokens, and name of the phase.
+        seed: of this phase; every request's own seed follows from it.
+        counts: what was skipped or could not be graded is added here.
+        listener: told about progress.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        source: ProblemSource,
+        sampling: Sampling,
+        purpose: Purpose,
+        seed: int,
+        counts: Counter[str],
+        listener: ProgressListener | None = None,
+    ) -> None:
+        self._engine, self._tokenizer, self._source = engine, tokenizer, source
+        self._sampling, self._purpose, self._seed = sampling, purpose, seed
+        self._counts, self._listener = counts, listener
+        self._in_flight: dict[int, tuple[RolloutTree, Prefix]] = {}
+        self._asked: Counter[tuple[str, Prefix]] = Counter()
+        self._finished: Counter[tuple[str, Prefix]] = Counter()
+        self._tokens = 0
+
+    def ask(self, tree: RolloutTree, prefix: Prefix, count: int) -> None:
+        """Ask for ``count`` continuations of ``prefix``; none where the token limits leave no room (counted)."""
+        context = self._engine.capabilities.context
+        room = remaining_tokens(self._sampling, tree.prompt, prefix, context)
+        if room < 1:
+            self._counts["no_room"] += count
+            return
+        place = (tree.problem.id, prefix)
+        for _ in range(count):
+            seed = seeded(self._seed, self._purpose, *place, self._asked[place])
+            request = Request(tree.prompt + prefix, room, self._sampling, self._purpose, seed)
+            self._in_flight[self._engine.submit(request)] = (tree, prefix)
+            self._asked[place] += 1
+
+    def pending(self, tree: RolloutTree, prefix: Prefix) -> int:
+        """Continuations of ``prefix`` in flight."""
+        place = (tree.problem.id, prefix)
+        return self._asked[place] - self._finished[place]
+
+    def collect(self) -> list[RolloutTree]:
+        """Wait for some continuations, store them, and return the trees that grew; empty when none is in flight."""
+        grown: dict[int, RolloutTree] = {}
+        for completion in self._engine.poll():
+            tree, prefix = self._in_flight.pop(completion.handle)
+            self._finished[(tree.problem.id, prefix)] += 1
+            tree.add(self._sample(tree.problem, prefix, completion))
+            grown[id(tree)] = tree
+        if self._listener is not None and grown:
+            asked = self._asked.total()
+            self._listener(Progress(self._purpose, asked - len(self._in_flight), asked, self._tokens))
+        return list(grown.values())
+
+    def _sample(self, problem: Problem, prefix: Prefix, completion: Completion) -> Sample:
+        tokens = prefix + completion.tokens
+        text = str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
+        grade = self._source.grade(problem, text)
+        self._tokens += len(completion.tokens)
+        self._counts[f"graded_{grade.reason}" if grade.reward is not None else "ungraded"] += 1
+        self._counts["truncated"] += completion.truncated
+        self._counts["empty_response"] += not text.strip()
+        return Sample(
+            tokens=tokens,
+            start=len(prefix),
+            logprobs=completion.logprobs,
+            reward=grade.reward,
+            reason=grade.reason,
+            truncated=completion.truncated,
+            purpose=self._purpose,
+            version=self._engine.version,
+        )

@@ -1,0 +1,214 @@
+"""One GPO iteration's rollouts: sample, grade, find the critical steps, reset to them, sample again.
+
+The data flow of the paper's method in one place; it knows nothing of losses, training or Lightning.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from gpo_lightning.critical.clock import Clock
+from gpo_lightning.critical.drawing import Drawing, ProgressListener, seeded, seeded_draw
+from gpo_lightning.critical.search import Known, SearchStrategy
+from gpo_lightning.critical.segmenters import Segmenter
+from gpo_lightning.critical.selectors import Selector
+from gpo_lightning.critical.text import token_pieces
+from gpo_lightning.engines import Engine, Purpose, Sampling, remaining_tokens
+from gpo_lightning.errors import ConfigError
+from gpo_lightning.problems import Problem, ProblemSource, encode_prompt
+from gpo_lightning.tree import Curve, RolloutTree
+
+
+@dataclass(frozen=True)
+class RolloutPlan:
+    """How many rollouts an iteration makes, and of which trajectories.
+
+    Args:
+        problems: problems an iteration, over all ranks.
+        group: trajectories sampled a problem.
+        reset_probability: share of problems whose trajectories are explored and reset to a critical step; 0 is the
+            base method without GPO (p in METHOD; the same authors' RICE uses 0.5).
+        explore: which trajectories are candidates: ``all``, or only the ``failed`` ones.
+        explored: most candidates explored a problem, drawn at random.
+        mixed_only: explore only problems whose group has both right and wrong answers. Elsewhere every estimated
+            advantage is near 0 and the search has nothing to find.
+        resets: size of the group that starts at a critical prefix, probes made there included.
+        reset_rounds: draw up to this many times ``resets`` until the group holds right and wrong answers; for
+            losses that need pairs.
+    """
+
+    problems: int = 32
+    group: int = 8
+    reset_probability: float = 0.5
+    explore: Literal["all", "failed"] = "all"
+    explored: int = 1
+    mixed_only: bool = True
+    resets: int = 8
+    reset_rounds: int = 1
+
+    def __post_init__(self) -> None:
+        for name, least in (("problems", 1), ("group", 1), ("explored", 0), ("resets", 0), ("reset_rounds", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"data.plan.{name} is {getattr(self, name)}; it must be at least {least}.")
+        if not 0 <= self.reset_probability <= 1:
+            raise ConfigError(f"data.plan.reset_probability is {self.reset_probability}; it must lie in [0, 1].")
+
+
+@dataclass
+class Rollouts:
+    """What an iteration made.
+
+    Args:
+        trees: one a problem, in problem order; problems that were skipped have none.
+        counts: by event: grades, ``prompt_too_long``, ``single_step``, ``undecidable``, ...
+        seconds: by phase.
+    """
+
+    trees: list[RolloutTree]
+    counts: Counter[str] = field(default_factory=Counter[str])
+    seconds: Clock = field(default_factory=Clock)
+
+
+@dataclass(frozen=True)
+class _Study:
+    """A trajectory whose steps are being valued."""
+
+    tree: RolloutTree
+    index: int
+    boundaries: tuple[int, ...]
+
+    def prefix(self, step: int) -> tuple[int, ...]:
+        return self.tree.samples[self.index].tokens[: self.boundaries[step]]
+
+    def known(self, probing: Drawing) -> Known:
+        steps = range(len(self.boundaries) - 1)
+        return Known(
+            boundaries=self.boundaries,
+            nodes=tuple(self.tree.node(self.prefix(t), without=self.index) for t in steps),
+            pending=tuple(probing.pending(self.tree, self.prefix(t)) for t in steps),
+            reward=self.tree.samples[self.index].reward or 0.0,
+        )
+
+
+class Explorer:
+    """Makes rollout trees.
+
+    Args:
+        engine: a started engine that serves the policy.
+        tokenizer: of the policy.
+        source: the problems' source, which grades.
+        plan: how many rollouts.
+        sampling: how to draw tokens.
+        segmenter: cuts responses into steps.
+        search: spends the probes.
+        selector: chooses the critical step.
+        seed: of the run.
+        listener: told about progress.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        source: ProblemSource,
+        plan: RolloutPlan,
+        sampling: Sampling,
+        segmenter: Segmenter,
+        search: SearchStrategy,
+        selector: Selector,
+        seed: int = 0,
+        listener: ProgressListener | None = None,
+    ) -> None:
+        self.engine, self.tokenizer, self.source = engine, tokenizer, source
+        self.plan, self.sampling = plan, sampling
+        self.segmenter, self.search, self.selector = segmenter, search, selector
+        self.seed, self.listener = seed, listener
+
+    def explore(self, problems: Sequence[Problem], iteration: int) -> Rollouts:
+        """Rollout trees of ``problems`` under the weights the engine serves."""
+        rollouts = Rollouts(trees=[])
+        with rollouts.seconds("sample"):
+            rollouts.trees = self._sample(problems, iteration, rollouts.counts)
+        with rollouts.seconds("probe"):
+            self._find_critical_steps(rollouts.trees, iteration, rollouts.counts)
+        with rollouts.seconds("reset"):
+            self._reset(rollouts.trees, iteration, rollouts.counts)
+        return rollouts
+
+    def _sample(self, problems: Sequence[Problem], iteration: int, counts: Counter[str]) -> list[RolloutTree]:
+        drawing = self._drawing(Purpose.SAMPLE, iteration, counts)
+        trees: list[RolloutTree] = []
+        for problem in problems:
+            prompt = encode_prompt(problem, self.tokenizer)
+            if remaining_tokens(self.sampling, prompt, (), self.engine.capabilities.context) < 1:
+                counts["prompt_too_long"] += 1
+                continue
+            trees.append(RolloutTree(problem, prompt))
+            drawing.ask(trees[-1], (), self.plan.group)
+        while drawing.collect():
+            pass
+        return trees
+
+    def _find_critical_steps(self, trees: Sequence[RolloutTree], iteration: int, counts: Counter[str]) -> None:
+        studies = [study for tree in trees for study in self._choose(tree, iteration, counts)]
+        probing = self._drawing(Purpose.PROBE, iteration, counts)
+        by_tree: dict[int, list[_Study]] = {}
+        for study in studies:
+            by_tree.setdefault(id(study.tree), []).append(study)
+            self._probe(study, probing)
+        while grown := probing.collect():
+            for study in (study for tree in grown for study in by_tree[id(tree)]):
+                self._probe(study, probing)
+        for study in studies:
+            sample = study.tree.samples[study.index]
+            known = study.known(probing)
+            values = self.search.values(known)
+            draw = seeded_draw(self.seed, iteration, "critical", study.tree.problem.id, study.index)
+            critical = self.selector.select(values, draw)
+            trials = tuple(node.trials for node in known.nodes)
+            study.tree.curves.append(Curve(sample.tokens, study.boundaries, values, critical, trials))
+
+    def _probe(self, study: _Study, probing: Drawing) -> None:
+        for step, count in self.search.probes(study.known(probing)).items():
+            probing.ask(study.tree, study.prefix(step), count)
+
+    def _choose(self, tree: RolloutTree, iteration: int, counts: Counter[str]) -> list[_Study]:
+        """The trajectories of a tree to explore."""
+        draw = seeded_draw(self.seed, iteration, "explore", tree.problem.id)
+        if draw.random() >= self.plan.reset_probability:
+            return []
+        outcomes = {tree.samples[i].reward for i in tree.trajectories} - {None}
+        if self.plan.mixed_only and len(outcomes) < 2:
+            counts["undecidable_group"] += 1
+            return []
+        candidates = [i for i in tree.trajectories if tree.samples[i].reward is not None]
+        if self.plan.explore == "failed":
+            candidates = [i for i in candidates if tree.samples[i].reward == 0]
+        chosen = draw.sample(candidates, min(self.plan.explored, len(candidates)))
+        studies = [self._study(tree, index) for index in sorted(chosen)]
+        counts["single_step"] += sum(len(study.boundaries) <= 2 for study in studies)
+        return [study for study in studies if len(study.boundaries) > 2]
+
+    def _study(self, tree: RolloutTree, index: int) -> _Study:
+        pieces = token_pieces(self.tokenizer, tree.samples[index].tokens)
+        return _Study(tree, index, self.segmenter.boundaries(pieces))
+
+    def _reset(self, trees: Sequence[RolloutTree], iteration: int, counts: Counter[str]) -> None:
+        """Bring the group at every critical prefix to size; the probes made there are part of it."""
+        drawing = self._drawing(Purpose.RESET, iteration, counts)
+        places = {(id(tree), curve.critical_prefix): tree for tree in trees for curve in tree.curves}
+        for round_ in range(1, self.plan.reset_rounds + 1):
+            for (_, prefix), tree in places.items():
+                group = tree.group(prefix)
+                outcomes = {tree.samples[index].reward for index in group} - {None}
+                if round_ == 1 or len(outcomes) < 2:
+                    drawing.ask(tree, prefix, max(0, self.plan.resets * round_ - len(group)))
+            while drawing.collect():
+                pass
+
+    def _drawing(self, purpose: Purpose, iteration: int, counts: Counter[str]) -> Drawing:
+        seed = seeded(self.seed, iteration)
+        return Drawing(self.engine, self.tokenizer, self.source, self.sampling, purpose, seed, counts, self.listener)

@@ -1,0 +1,41 @@
+"""The text each token adds, so that step boundaries found in text are token offsets."""
+
+from collections.abc import Sequence
+from typing import cast
+
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+_UNFINISHED = "\ufffd"
+_WINDOW = 8
+
+
+def token_pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
+    """Text added by each token; joined, the pieces are the decoded text.
+
+    A character whose bytes are spread over several tokens belongs to the token that completes it; the ones before
+    add nothing. Special tokens add nothing.
+
+    Args:
+        tokenizer: of the policy.
+        tokens: response token ids.
+
+    Returns:
+        One string a token.
+    """
+    pieces: list[str] = []
+    settled = 0  # tokens whose text is out
+    for end in range(1, len(tokens) + 1):
+        # A few tokens of context before keep leading blanks right; decoding all of them would be quadratic.
+        context = max(0, settled - _WINDOW)
+        before = _decode(tokenizer, tokens[context:settled])
+        after = _decode(tokenizer, tokens[context:end])
+        if after.endswith(_UNFINISHED) and end < len(tokens):
+            pieces.append("")
+            continue
+        pieces.append(after[len(before) :])
+        settled = end
+    return pieces
+
+
+def _decode(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
+    return cast(str, tokenizer.decode(list(tokens), skip_special_tokens=True))

@@ -1,0 +1,284 @@
+"""The LightningDataModule: one epoch is one GPO iteration, its rollouts made by the policy's present weights."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from lightning import LightningDataModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from torch.utils.data import DataLoader
+
+from gpo_lightning.critical import (
+    Clock,
+    Exhaustive,
+    Explorer,
+    MaxAdvantage,
+    Newline,
+    ProgressListener,
+    RolloutPlan,
+    Rollouts,
+    SearchStrategy,
+    Segmenter,
+    Selector,
+    seeded,
+)
+from gpo_lightning.engines import Engine, Sampling, choose_engine
+from gpo_lightning.errors import ConfigError
+from gpo_lightning.experience import Batch, Example, ExperienceBuilder, MicroBatch, schedule, solution_trees
+from gpo_lightning.metrics import respond
+from gpo_lightning.policy import Policy
+from gpo_lightning.problems import Problem, ProblemSource
+from gpo_lightning.sealed import Sealed
+from gpo_lightning.tree import RolloutTree, read_trees
+
+if TYPE_CHECKING:
+    from gpo_lightning.losses import Loss
+
+
+class RolloutDataModule(LightningDataModule):
+    """Makes each epoch's training data by critical-step-reset rollouts.
+
+    Args:
+        problems: where questions come from.
+        engine: who generates; ``auto`` takes vLLM where it is installed, else transformers.
+        plan: how many rollouts an iteration, and which are explored.
+        sampling: how tokens are drawn, in rollouts.
+        segmenter: cuts responses into steps.
+        search: spends the probes that value the steps.
+        selector: chooses the critical step.
+        experience: turns trees into examples; ``null`` takes what the loss reads, with its defaults.
+        micro_batch: examples that go through the policy together. An optimiser step has ``micro_batch`` times
+            ``trainer.accumulate_grad_batches`` times the number of ranks; an iteration, as many steps as its
+            examples fill.
+        refresh_every: iterations between new rollouts; in between, the same ones are learnt from again.
+        saved: Parquet file of rollouts (``gpo explore`` wrote it) to learn from instead of making new ones.
+        evaluation: how tokens are drawn in evaluation; ``null`` means greedy, with the budget of ``sampling``.
+        evaluation_samples: responses to each held-out problem.
+        seed: of problem order, exploration and engine; the CLI sets it to ``seed_everything``.
+    """
+
+    def __init__(
+        self,
+        problems: ProblemSource,
+        engine: Engine | Literal["auto"] = "auto",
+        plan: RolloutPlan = RolloutPlan(),
+        sampling: Sampling = Sampling(),
+        segmenter: Segmenter = Newline(),
+        search: SearchStrategy = Exhaustive(),
+        selector: Selector = MaxAdvantage(),
+        experience: ExperienceBuilder | None = None,
+        micro_batch: int = 8,
+        refresh_every: int = 1,
+        saved: Path | None = None,
+        evaluation: Sampling | None = None,
+        evaluation_samples: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.problems, self.plan, self.sampling = problems, plan, sampling
+        self.segmenter, self.search, self.selector = segmenter, search, selector
+        self.micro_batch, self.refresh_every, self.saved = micro_batch, refresh_every, saved
+        self.evaluation = evaluation or Sampling(sampling.max_tokens, temperature=0.0)
+        self.evaluation_samples, self.seed = evaluation_samples, seed
+        self.listener: ProgressListener | None = None
+        self.clock = Clock()
+        self.rollouts: Rollouts | None = None
+        self._experience = experience
+        self._engine = choose_engine() if engine == "auto" else engine
+        self._chosen = engine == "auto"
+        self._policy: Policy | None = None
+        self._rank, self._ranks = 0, 1
+        if sampling.temperature <= 0:
+            raise ConfigError(
+                "data.sampling.temperature must be positive: greedy rollouts of a group are all the same."
+            )
+        if micro_batch < 1 or refresh_every < 1:
+            raise ConfigError("data.micro_batch and data.refresh_every must be at least 1.")
+
+    def setup(self, stage: str) -> None:
+        trainer = cast(Trainer, self.trainer)
+        self._rank, self._ranks = trainer.global_rank, trainer.world_size
+        if stage != "fit":
+            return
+        if cast(Any, trainer).reload_dataloaders_every_n_epochs != 1:
+            raise ConfigError(
+                "trainer.reload_dataloaders_every_n_epochs must be 1: every epoch has rollouts of its own."
+            )
+        builder = self.builder(cast(Any, trainer.lightning_module).loss)
+        if builder.least_group > self.plan.group:
+            raise ConfigError(
+                f"data.plan.group is {self.plan.group}, but {type(builder).__name__} compares at least "
+                f"{builder.least_group} responses to a problem. Raise data.plan.group."
+            )
+
+    def builder(self, loss: "Loss") -> ExperienceBuilder:
+        """The experience builder for a loss.
+
+        Raises:
+            ConfigError: ``data.experience`` is of another kind than the loss reads.
+        """
+        if self._experience is None:
+            return loss.experience()
+        if not isinstance(self._experience, loss.experience):
+            raise ConfigError(
+                f"data.experience is {type(self._experience).__name__}, but model.loss {type(loss).__name__} reads "
+                f"{loss.experience.__name__}. Set data.experience to null, or to the kind the loss reads."
+            )
+        return self._experience
+
+    def serve(self, policy: Policy, version: int) -> Engine:
+        """The engine, started if need be, serving ``policy``'s present weights."""
+        if self._policy is None:
+            with self.clock("engine start"):
+                self._engine.start(policy, self.seed + self._rank)
+            self._policy = policy
+            how = "chosen automatically" if self._chosen else "as configured"
+            rank_zero_info(f"Engine: {self._engine.capabilities.name} ({how})")
+        with self.clock("sync"):
+            self._engine.onload()
+            self._engine.sync(policy, version)
+        return self._engine
+
+    @property
+    def engine(self) -> Engine:
+        """The engine as it is, for its ledger."""
+        return self._engine
+
+    @cached_property
+    def _training_problems(self) -> Sequence[Problem]:
+        return self.problems.train()
+
+    def iteration_problems(self, iteration: int) -> list[Problem]:
+        """This rank's share of an iteration's problems: the next slice of an endless series of permutations."""
+        problems = self._training_problems
+        if not problems:
+            raise ConfigError("data.problems yields no training problems.")
+        wanted = range(iteration * self.plan.problems, (iteration + 1) * self.plan.problems)
+        orders: dict[int, list[int]] = {}
+        for position in wanted:
+            round_ = position // len(problems)
+            if round_ not in orders:
+                orders[round_] = list(range(len(problems)))
+                Random(seeded(self.seed, "order", round_)).shuffle(orders[round_])
+        chosen = [problems[orders[p // len(problems)][p % len(problems)]] for p in wanted]
+        return chosen[self._rank :: self._ranks]
+
+    def explore(self, policy: Policy, iteration: int) -> Rollouts:
+        """An iteration's rollouts by ``policy``'s present weights."""
+        engine = self.serve(policy, iteration)
+        explorer = Explorer(
+            engine,
+            policy.tokenizer,
+            self.problems,
+            self.plan,
+            self.sampling,
+            self.segmenter,
+            self.search,
+            self.selector,
+            self.seed,
+            self.listener,
+        )
+        rollouts = explorer.explore(self.iteration_problems(iteration), iteration)
+        self.clock.add(rollouts.seconds)
+        engine.offload()
+        return rollouts
+
+    def train_dataloader(self) -> DataLoader[Sealed[Batch]]:
+        trainer = cast(Trainer, self.trainer)
+        module = cast(Any, trainer.lightning_module)
+        builder, policy = self.builder(module.loss), cast(Policy, module.policy)
+        iteration = trainer.current_epoch
+        if self.rollouts is None or iteration % self.refresh_every == 0:
+            self.rollouts = self._gather(builder, policy, iteration)
+        examples = builder.build(self.rollouts.trees, self.rollouts.counts)
+        self.rollouts.counts["examples"] = len(examples)
+        batches = self._schedule(examples, module.loss, trainer)
+
+        def collate(batch: MicroBatch) -> Sealed[Batch]:
+            return Sealed(batch.collate(builder, policy.pad_id))
+
+        return DataLoader(cast(Any, batches), batch_size=None, collate_fn=cast(Any, collate))
+
+    def _gather(self, builder: ExperienceBuilder, policy: Policy, iteration: int) -> Rollouts:
+        if self.saved is not None:
+            return Rollouts(read_trees(self.saved)[self._rank :: self._ranks])
+        if builder.least_group == 0:
+            counts: Counter[str] = Counter()
+            problems = self.iteration_problems(iteration)
+            trees = solution_trees(problems, policy.tokenizer, policy.eos_ids[0], counts)
+            if not trees:
+                raise ConfigError("data.problems gives no reference solutions, which the loss learns from.")
+            return Rollouts(trees, counts)
+        return self.explore(policy, iteration)
+
+    def _schedule(self, examples: Sequence[Example], loss: "Loss", trainer: Trainer) -> list[MicroBatch]:
+        def highest(count: int) -> int:
+            return int(_reduce(trainer, [float(count)], "max")[0])
+
+        def total(weights: list[float]) -> list[float]:
+            return _reduce(trainer, weights, "sum")
+
+        return schedule(examples, loss.weight, self.micro_batch, trainer.accumulate_grad_batches, highest, total)
+
+    def respond(self, problems: Sequence[Problem], source: ProblemSource | None = None) -> list[RolloutTree]:
+        """Graded responses to held-out problems by the policy's present weights."""
+        trainer = cast(Trainer, self.trainer)
+        policy = cast(Policy, cast(Any, trainer.lightning_module).policy)
+        engine = self.serve(policy, trainer.current_epoch)
+        with self.clock("evaluation"):
+            trees, _ = respond(
+                engine,
+                policy.tokenizer,
+                source or self.problems,
+                problems,
+                self.evaluation,
+                self.evaluation_samples,
+                seeded(self.seed, "evaluation"),
+                self.listener,
+            )
+        engine.offload()
+        return trees
+
+    def share(self, problems: Sequence[Problem]) -> list[Problem]:
+        """This rank's part of a list of problems."""
+        return list(problems[self._rank :: self._ranks])
+
+    def _heldout_dataloader(self) -> DataLoader[Sealed[list[Problem]]]:
+        """All of this rank's held-out problems as one batch, so that the engine sees them together."""
+        share = self.share(self.problems.heldout())
+        if not share:
+            raise ConfigError("data.problems yields no held-out problems.")
+        return DataLoader(cast(Any, share), batch_size=len(share), collate_fn=Sealed)
+
+    def val_dataloader(self) -> DataLoader[Sealed[list[Problem]]]:
+        return self._heldout_dataloader()
+
+    def test_dataloader(self) -> DataLoader[Sealed[list[Problem]]]:
+        return self._heldout_dataloader()
+
+    def predict_dataloader(self) -> DataLoader[Sealed[list[Problem]]]:
+        return self._heldout_dataloader()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"tokens": self._engine.ledger.state_dict(), "seconds": dict(self.clock.seconds)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._engine.ledger.load_state_dict(state_dict["tokens"])
+        self.clock.seconds = dict(state_dict["seconds"])
+
+    def teardown(self, stage: str) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the engine; it starts again when it is needed."""
+        self._engine.shutdown()
+        self._policy = None
+
+
+def _reduce(trainer: Trainer, values: list[float], how: str) -> list[float]:
+    tensor = torch.tensor(values, dtype=torch.float64, device=trainer.strategy.root_device)
+    return cast(torch.Tensor, trainer.strategy.reduce(tensor, reduce_op=how)).tolist()

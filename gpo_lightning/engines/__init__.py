@@ -1,0 +1,36 @@
+"""Who generates tokens: vLLM in its own process, transformers in ours, or a script of known values for tests.
+
+Engines take and give token ids. Text, rewards and trees are never seen here.
+"""
+
+from gpo_lightning.engines.choose import choose_engine
+from gpo_lightning.engines.engine import (
+    Capabilities,
+    Completion,
+    Engine,
+    Ledger,
+    Purpose,
+    Request,
+    Sampling,
+    Tokens,
+    remaining_tokens,
+)
+from gpo_lightning.engines.scripted import Scripted
+from gpo_lightning.engines.transformers import Transformers
+from gpo_lightning.engines.vllm import VLLM
+
+__all__ = [
+    "VLLM",
+    "Capabilities",
+    "Completion",
+    "Engine",
+    "Ledger",
+    "Purpose",
+    "Request",
+    "Sampling",
+    "Scripted",
+    "Tokens",
+    "Transformers",
+    "choose_engine",
+    "remaining_tokens",
+]

@@ -1,0 +1,202 @@
+"""The role of an engine: it turns token prefixes into continuations, and knows nothing of text, rewards or trees.
+
+Token ids in, token ids out: a prefix is never decoded and encoded again.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gpo_lightning.policy import Policy
+
+
+class Purpose(StrEnum):
+    """Why a continuation is there; generated tokens are counted by purpose. A ``SOLUTION`` is given, not generated."""
+
+    SAMPLE = "sample"
+    PROBE = "probe"
+    RESET = "reset"
+    EVALUATION = "evaluation"
+    SOLUTION = "solution"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn.
+
+    Args:
+        max_tokens: most tokens of a whole response; a continuation of a prefix gets what the prefix left.
+        temperature: softmax temperature; 0 means greedy.
+        top_p: nucleus mass; 1 keeps every token. Values below 1 make behaviour log-probs those of the nucleus.
+    """
+
+    max_tokens: int = 512
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One continuation that is asked for.
+
+    Args:
+        prefix: prompt and response tokens so far.
+        max_tokens: most tokens to generate.
+        sampling: how to draw them (its own ``max_tokens`` is the caller's budget, not read here).
+        purpose: account on which the tokens are booked.
+        seed: draws the same tokens again on engines that are ``reproducible``.
+    """
+
+    prefix: tuple[int, ...]
+    max_tokens: int
+    sampling: Sampling
+    purpose: Purpose
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A finished continuation.
+
+    Args:
+        handle: what :meth:`Engine.submit` returned.
+        tokens: generated ids, the end-of-sequence id included where one was drawn.
+        logprobs: log-probability of each under the distribution it was drawn from (after temperature).
+        truncated: ended by the token limit, not by end-of-sequence.
+        cached: prefix tokens whose computation a cache saved.
+    """
+
+    handle: int
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    truncated: bool
+    cached: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do.
+
+    Args:
+        name: shown to the user.
+        context: most tokens of prefix and continuation together.
+        reproducible: equal seeds give equal tokens, whatever else is in the batch.
+    """
+
+    name: str
+    context: int
+    reproducible: bool
+
+
+@dataclass(slots=True)
+class Tokens:
+    """Token counts of one purpose: ``generated``, ``prefilled`` (computed) and ``cached`` (prefill saved)."""
+
+    requests: int = 0
+    generated: int = 0
+    prefilled: int = 0
+    cached: int = 0
+
+    def __iadd__(self, other: "Tokens") -> "Tokens":
+        self.requests += other.requests
+        self.generated += other.generated
+        self.prefilled += other.prefilled
+        self.cached += other.cached
+        return self
+
+
+class Ledger:
+    """Tokens by purpose, since the engine started."""
+
+    def __init__(self) -> None:
+        self.accounts = {purpose: Tokens() for purpose in Purpose}
+
+    def book(self, request: Request, completion: Completion) -> None:
+        self.accounts[request.purpose] += Tokens(
+            requests=1,
+            generated=len(completion.tokens),
+            prefilled=len(request.prefix) - completion.cached,
+            cached=completion.cached,
+        )
+
+    def state_dict(self) -> dict[str, dict[str, int]]:
+        return {
+            str(purpose): {
+                "requests": tokens.requests,
+                "generated": tokens.generated,
+                "prefilled": tokens.prefilled,
+                "cached": tokens.cached,
+            }
+            for purpose, tokens in self.accounts.items()
+        }
+
+    def load_state_dict(self, state: dict[str, dict[str, int]]) -> None:
+        self.accounts = {Purpose(purpose): Tokens(**counts) for purpose, counts in state.items()}
+
+
+class Engine(ABC):
+    """Generates tokens. An instance is only a description until :meth:`start` gives it a policy to serve."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.version = -1
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What the started engine can do."""
+
+    @abstractmethod
+    def start(self, policy: "Policy", seed: int = 0) -> None:
+        """Make ready to serve ``policy``. Idempotent."""
+
+    @abstractmethod
+    def submit(self, request: Request) -> int:
+        """Queue one continuation; returns its handle."""
+
+    @abstractmethod
+    def poll(self) -> list[Completion]:
+        """Wait until something finishes and return all that has; an empty list means nothing is in flight."""
+
+    @abstractmethod
+    def cancel(self, handle: int) -> None:
+        """Give up on an unfinished request; its tokens are lost, its handle never polled."""
+
+    @abstractmethod
+    def sync(self, policy: "Policy", version: int) -> None:
+        """Serve the policy's present weights: the next token comes from them, and no older prefix cache survives."""
+
+    def offload(self) -> None:
+        """Free accelerator memory while the trainer needs it; a no-op where the engine holds none."""
+
+    def onload(self) -> None:
+        """Undo :meth:`offload`."""
+
+    def shutdown(self) -> None:
+        """End the engine and whatever processes it owns. Idempotent."""
+
+    def generate(
+        self, requests: Iterable[Request], progress: Callable[[Completion], None] | None = None
+    ) -> list[Completion]:
+        """Continuations in the order of ``requests``.
+
+        Args:
+            requests: what to generate.
+            progress: called with each completion as it finishes.
+        """
+        order = [self.submit(request) for request in requests]
+        finished: dict[int, Completion] = {}
+        while len(finished) < len(order):
+            for completion in self.poll():
+                finished[completion.handle] = completion
+                if progress is not None:
+                    progress(completion)
+        return [finished[handle] for handle in order]
+
+
+def remaining_tokens(sampling: Sampling, prompt: Sequence[int], response: Sequence[int], context: int) -> int:
+    """Tokens that may still be generated after ``prompt + response``; at most 0 means there is no room."""
+    return min(sampling.max_tokens - len(response), context - len(prompt) - len(response))

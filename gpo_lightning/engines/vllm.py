@@ -1,0 +1,273 @@
+"""Generation by vLLM in a process of its own: one path for CPU and GPU, weights handed over as adapter files.
+
+vLLM is imported only when the engine starts, and nothing else in the package imports it.
+"""
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gpo_lightning.engines.engine import Capabilities, Completion, Engine, Request
+from gpo_lightning.errors import ConfigError, EngineError
+
+if TYPE_CHECKING:
+    from gpo_lightning.policy import Policy
+
+_ADAPTER_NAME = "policy"
+_SERVED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+_CPU_BLOCK = 32  # vLLM's CPU default of 128 would never reuse prefixes shorter than that.
+
+
+class VLLM(Engine):
+    """One vLLM engine for this process's policy; under DDP every rank has its own.
+
+    Args:
+        memory_gib: memory of the key-value cache on CPU, in GiB.
+        gpu_memory: share of GPU memory the engine may take, weights and cache together (GPU only).
+        sleep: give GPU memory back while the trainer trains (GPU only).
+        context: most tokens of prefix and continuation; ``null`` takes the model's own limit.
+        eager: skip compilation and CUDA graphs: starts in seconds, generates slower on a GPU.
+        options: further arguments of vLLM's ``EngineArgs``, given as they are.
+    """
+
+    def __init__(
+        self,
+        memory_gib: float = 1.0,
+        gpu_memory: float = 0.35,
+        sleep: bool = True,
+        context: int | None = None,
+        eager: bool = False,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.memory_gib, self.gpu_memory, self.sleep = memory_gib, gpu_memory, sleep
+        self.context, self.eager, self.options = context, eager, options or {}
+        self._engine: Any = None
+        self._lora: Any = None
+        self._requests: dict[str, tuple[int, Request]] = {}
+        self._handles = itertools.count()
+        self._stop_ids: list[int] = []
+        self._weights: Path | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities("vllm", context=int(self._running().model_config.max_model_len), reproducible=False)
+
+    def start(self, policy: "Policy", seed: int = 0) -> None:
+        if self._engine is not None:
+            return
+        try:
+            from vllm.engine.arg_utils import EngineArgs
+            from vllm.v1.engine.llm_engine import LLMEngine
+        except ImportError as error:
+            raise ConfigError(
+                f"data.engine: vLLM cannot be imported ({error}). Install the extra for your machine, "
+                "`pip install 'gpo-lightning[vllm]'` (GPU) or `make setup` (CPU), or choose "
+                "`--data.engine gpo_lightning.engines.Transformers`."
+            ) from error
+        self._stop_ids = list(policy.eos_ids)
+        settings = self._settings(policy, seed)
+        with _environment(_child_environment()):
+            self._engine = LLMEngine.from_engine_args(EngineArgs(**settings), enable_multiprocessing=True)
+
+    def _settings(self, policy: "Policy", seed: int) -> dict[str, Any]:
+        settings: dict[str, Any] = {
+            "model": policy.engine_directory,
+            "skip_tokenizer_init": True,
+            "dtype": str(policy.config.torch_dtype).removeprefix("torch."),
+            "seed": seed,
+            "max_model_len": self.context or policy.context,
+            "enable_prefix_caching": True,
+            "logprobs_mode": "processed_logprobs",
+            "disable_log_stats": True,
+            "trust_remote_code": policy.config.trust_remote_code,
+        }
+        if torch.cuda.is_available():
+            settings |= {
+                "gpu_memory_utilization": self.gpu_memory,
+                "enable_sleep_mode": self.sleep,
+                "enforce_eager": self.eager,
+            }
+        else:
+            # LoRA on CPU runs eagerly in any case, and compiling takes minutes.
+            settings |= {
+                "block_size": _CPU_BLOCK,
+                "kv_cache_memory_bytes": int(self.memory_gib * 2**30),
+                "enforce_eager": True,
+            }
+        if policy.lora is not None:
+            settings |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _served_rank(policy.lora.r)}
+        return settings | self.options
+
+    def submit(self, request: Request) -> int:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        handle = next(self._handles)
+        name = str(handle)
+        parameters = SamplingParams(
+            max_tokens=request.max_tokens,
+            temperature=request.sampling.temperature,
+            top_p=request.sampling.top_p,
+            logprobs=0,
+            flat_logprobs=True,
+            detokenize=False,
+            stop_token_ids=self._stop_ids,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        with _engine_failures():
+            # vLLM may append to the name it was given; the name it returns is the one it reports.
+            self._running().add_request(
+                name, {"prompt_token_ids": list(request.prefix)}, parameters, lora_request=self._lora
+            )
+        self._requests[name] = (handle, request)
+        return handle
+
+    def poll(self) -> list[Completion]:
+        finished: list[Completion] = []
+        while self._requests and not finished:
+            with _engine_failures():
+                outputs = self._running().step()
+            finished = [self._finish(output) for output in outputs if output.finished]
+        return finished
+
+    def _finish(self, output: Any) -> Completion:
+        handle, request = self._requests.pop(output.request_id)
+        result = output.outputs[0]
+        completion = Completion(
+            handle=handle,
+            tokens=tuple(result.token_ids),
+            logprobs=tuple(result.logprobs.logprobs[start] for start in result.logprobs.start_indices),
+            truncated=result.finish_reason == "length",
+            cached=output.num_cached_tokens or 0,
+        )
+        self.ledger.book(request, completion)
+        return completion
+
+    def cancel(self, handle: int) -> None:
+        if self._requests.pop(str(handle), None) is not None:
+            self._running().abort_request([str(handle)])
+
+    def sync(self, policy: "Policy", version: int) -> None:
+        if self._requests:
+            raise EngineError(f"Weights cannot change while {len(self._requests)} requests are in flight.")
+        engine = self._running()
+        previous, self._weights = self._weights, _weight_directory()
+        with _engine_failures():
+            if policy.lora is None:
+                policy.export_merged(self._weights)
+                engine.collective_rpc("reload_weights", kwargs={"weights_path": str(self._weights)})
+            else:
+                self._load_adapter(policy, self._weights, version)
+            # vLLM keeps cached prefixes of the old weights unless told otherwise.
+            if not engine.reset_prefix_cache():
+                raise EngineError("vLLM did not drop its prefix cache; rollouts would mix old and new weights.")
+        self.version = version
+        if previous is not None:
+            shutil.rmtree(previous, ignore_errors=True)
+
+    def _load_adapter(self, policy: "Policy", directory: Path, version: int) -> None:
+        """Load under a new path, then ask by a request that does not load again on every step."""
+        from vllm.lora.request import LoRARequest
+
+        policy.export_adapter(directory)
+        # The name enters the key of the prefix cache, the id names the slot in the engine.
+        name = f"{_ADAPTER_NAME}-{version}"
+        if not self._running().add_lora(LoRARequest(name, 1, str(directory), load_inplace=True)):
+            raise EngineError(f"vLLM refused the adapter of version {version}; its log above says why.")
+        self._lora = LoRARequest(name, 1, str(directory))
+
+    def offload(self) -> None:
+        if self._sleeps():
+            # Level 1 keeps the base weights in host memory, for they are not sent again.
+            self._running().sleep(1)
+
+    def onload(self) -> None:
+        if self._sleeps() and self._running().is_sleeping():
+            self._running().wake_up()
+
+    def _sleeps(self) -> bool:
+        return self._engine is not None and torch.cuda.is_available() and self.sleep
+
+    def shutdown(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.engine_core.shutdown()
+        if self._weights is not None:
+            shutil.rmtree(self._weights, ignore_errors=True)
+            self._weights = None
+
+    def _running(self) -> Any:
+        if self._engine is None:
+            raise EngineError("The vLLM engine was used before it was started.")
+        return self._engine
+
+
+def _served_rank(rank: int) -> int:
+    """The smallest LoRA rank vLLM serves that holds ``rank``."""
+    for served in _SERVED_RANKS:
+        if rank <= served:
+            return served
+    raise ConfigError(f"model.policy.lora.r is {rank}; vLLM serves ranks up to {_SERVED_RANKS[-1]}.")
+
+
+def _weight_directory() -> Path:
+    memory = Path("/dev/shm")
+    return Path(tempfile.mkdtemp(prefix="gpo-weights-", dir=memory if os.access(memory, os.W_OK) else None))
+
+
+def _child_environment() -> dict[str, str]:
+    """Settings the engine's processes read when they start."""
+    settings = {
+        # Forking a process that already runs OpenMP threads can hang the child.
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+    if torch.cuda.is_available():
+        if ranks > 1:
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            settings["CUDA_VISIBLE_DEVICES"] = visible.split(",")[rank] if visible else str(rank)
+    else:
+        cores = sorted(os.sched_getaffinity(0))
+        share = cores[rank::ranks] or cores
+        settings.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, share)))
+        settings["VLLM_CPU_CI_ENV"] = "1"
+    return settings
+
+
+@contextmanager
+def _environment(settings: dict[str, str]) -> Generator[None]:
+    """Environment variables for the processes started within."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _engine_failures() -> Generator[None]:
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    try:
+        yield
+    except EngineDeadError as error:
+        raise EngineError(
+            "The vLLM engine process died. Its own log above says why (set VLLM_LOGGING_LEVEL=INFO for more); "
+            "out of memory is the usual cause: lower data.engine.init_args.memory_gib (CPU) or gpu_memory (GPU)."
+        ) from error

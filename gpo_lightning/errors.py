@@ -1,0 +1,17 @@
+"""Errors that speak to the user: what was wrong, where, and what to do."""
+
+
+class GPOError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class ConfigError(GPOError):
+    """A configuration that cannot work; the message names the key and the mend."""
+
+
+class EngineError(GPOError):
+    """The generation engine failed or was asked for something it cannot do."""
+
+
+class DataError(GPOError):
+    """A data file or row that cannot be read; the message names file and line."""

@@ -1,0 +1,59 @@
+"""Which continuations of a tree are learnt from together: those that share a start state."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from gpo_lightning.tree import RolloutTree, Sample
+
+Start = Literal["critical", "prompt", "probe"]
+"""Start states: before a critical step, at the prompt, or at any other probed prefix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Samples of one tree that started at the same prefix.
+
+    Args:
+        tree: where they live.
+        prefix: their common start.
+        samples: in the order they were drawn.
+    """
+
+    tree: RolloutTree
+    prefix: tuple[int, ...]
+    samples: tuple[Sample, ...]
+
+    @property
+    def context(self) -> tuple[int, ...]:
+        """Prompt and prefix: the state from which all of them were drawn."""
+        return self.tree.prompt + self.prefix
+
+
+def groups(trees: Sequence[RolloutTree], starts: Sequence[Start]) -> Iterator[Group]:
+    """Groups of the wanted start states, in the order of ``starts``: what stands first is learnt first.
+
+    A prefix that is several things at once, a critical step at the prompt say, is given once, as the first of them.
+    """
+    given: set[tuple[int, tuple[int, ...]]] = set()
+    for start in starts:
+        for tree in trees:
+            for prefix in _prefixes(tree, start):
+                if (id(tree), prefix) in given:
+                    continue
+                given.add((id(tree), prefix))
+                samples = tuple(tree.samples[i] for i in tree.group(prefix))
+                if samples:
+                    yield Group(tree, prefix, samples)
+
+
+def _prefixes(tree: RolloutTree, start: Start) -> list[tuple[int, ...]]:
+    match start:
+        case "critical":
+            return [curve.critical_prefix for curve in tree.curves]
+        case "prompt":
+            return [()]
+        case "probe":
+            critical = {curve.critical_prefix for curve in tree.curves}
+            probed = dict.fromkeys(sample.prefix for sample in tree.samples if sample.start)
+            return [prefix for prefix in probed if prefix not in critical]

@@ -1,0 +1,8 @@
+"""What is trained: base model, LoRA adapter, quantisation, per-token log-probabilities.
+
+Nothing here knows rewards, losses or Lightning.
+"""
+
+from gpo_lightning.policy.policy import Policy, PolicyConfig
+
+__all__ = ["Policy", "PolicyConfig"]

@@ -1,0 +1,18 @@
+"""From the name of a base model to a directory that transformers and vLLM read."""
+
+from pathlib import Path
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def resolve_base(base: str) -> str:
+    """Directory of an embedded model; any other name (a path, a hub id) is returned as it is."""
+    match base:
+        case "tiny":
+            return str(WEIGHTS)
+        case "smollm2":
+            from gpo_lightning.policy.embedded.smollm2 import smollm2_directory
+
+            return str(smollm2_directory())
+        case _:
+            return base

@@ -1,0 +1,21 @@
+"""Where questions come from. A source gives training and held-out problems and the grader that can judge them.
+
+Nothing here generates, and only `prompting` knows a tokenizer.
+"""
+
+from gpo_lightning.problems.chain_sum import ChainSum
+from gpo_lightning.problems.modular_chains import ModularChains
+from gpo_lightning.problems.problem import Message, Problem, ProblemSource
+from gpo_lightning.problems.prompting import encode_prompt, encode_solution
+from gpo_lightning.problems.reasoning_gym import ReasoningGym
+
+__all__ = [
+    "ChainSum",
+    "Message",
+    "ModularChains",
+    "Problem",
+    "ProblemSource",
+    "ReasoningGym",
+    "encode_prompt",
+    "encode_solution",
+]

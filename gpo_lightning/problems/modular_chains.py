@@ -1,0 +1,172 @@
+"""Chained modular arithmetic: the built-in task whose every step can be checked without a model.
+
+A problem lists a start value and `steps` operations, applied from left to right; nothing binds tighter.
+A letter names each operation, and the worked solution opens each line with it. Three steps, modulus 97:
+
+    prompt     37a+5b*3c-12?\\n
+    solution   a37+5=42\\nb42*3=29\\nc29-12=17\\n#17
+    answer     17
+
+An answer guessed blindly is right once in 97. This file knows nothing of tokens or of who answers.
+"""
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from string import ascii_lowercase
+
+from gpo_lightning.errors import ConfigError
+from gpo_lightning.grading import Grader, MarkedAnswer
+from gpo_lightning.problems.problem import Problem, ProblemSource
+from gpo_lightning.problems.split import is_heldout
+
+ANSWER_MARK = "#"
+_MOST_DRAWS = 200
+
+_OPERATION = re.compile(r"[a-z]([-+*])(\d+)")
+_PROMPT = re.compile(r"(\d+)((?:[a-z][-+*]\d+)+)\?\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One link of a chain, such as `*3`."""
+
+    symbol: str
+    operand: int
+
+    def apply(self, value: int, modulus: int) -> int:
+        match self.symbol:
+            case "+":
+                return (value + self.operand) % modulus
+            case "-":
+                return (value - self.operand) % modulus
+            case "*":
+                return (value * self.operand) % modulus
+            case _:
+                raise ValueError(f"unknown operation {self.symbol!r}; a chain is made of +, - and *")
+
+
+def chain_prompt(start: int, operations: Sequence[Operation]) -> str:
+    """`37` with +5, *3, -12 becomes `37a+5b*3c-12?\\n`."""
+    links = (f"{name}{op.symbol}{op.operand}" for name, op in zip(ascii_lowercase, operations, strict=False))
+    return f"{start}{''.join(links)}?\n"
+
+
+def parse_prompt(prompt: str) -> tuple[int, list[Operation]]:
+    """The inverse of `chain_prompt`."""
+    match = _PROMPT.fullmatch(prompt)
+    if match is None:
+        raise ValueError(f"not a modular chain: {prompt!r}; expected the form '37a+5b*3?\\n'")
+    return int(match[1]), [Operation(symbol, int(operand)) for symbol, operand in _OPERATION.findall(match[2])]
+
+
+def solution_lines(prompt: str, modulus: int = 97) -> list[str]:
+    """One line a step, then the answer line: `['a37+5=42', 'b42*3=29', 'c29-12=17', '#17']`."""
+    value, operations = parse_prompt(prompt)
+    lines: list[str] = []
+    for name, op in zip(ascii_lowercase, operations, strict=False):
+        result = op.apply(value, modulus)
+        lines.append(f"{name}{value}{op.symbol}{op.operand}={result}")
+        value = result
+    return [*lines, f"{ANSWER_MARK}{value}"]
+
+
+def worked_solution(prompt: str, modulus: int = 97) -> str:
+    """The only correct response.
+
+    >>> worked_solution("37a+5b*3?\\n")
+    'a37+5=42\\nb42*3=29\\n#29'
+    """
+    return "\n".join(solution_lines(prompt, modulus))
+
+
+def check_steps(prompt: str, response: str, modulus: int = 97) -> int | None:
+    """Index of the first line of `response` that is wrong, missing or superfluous; `None` when all are right.
+
+    The answer line counts as the last step: a chain of k operations has the steps 0 to k.
+
+    >>> check_steps("37a+5b*3?\\n", "a37+5=42\\nb42*3=30\\n#30")
+    1
+    """
+    expected, written = solution_lines(prompt, modulus), response.split("\n")
+    for index, line in enumerate(expected):
+        if index >= len(written) or written[index] != line:
+            return index
+    return None if len(written) == len(expected) else len(expected)
+
+
+class ModularChains(ProblemSource):
+    """Random chains; the same options give the same problems in the same order.
+
+    Args:
+        steps: Operations in a chain, 1 to 26.
+        train_size: Problems to train on, all different.
+        heldout_size: Problems to evaluate on, all different, and never among the training problems of any seed or size.
+        seed: Draws the training problems.
+        heldout_seed: Draws the held-out problems; apart from `seed`, so that runs compare on the same ones.
+        modulus: All values live in 0..modulus-1. The embedded policy knows numbers up to 96.
+        largest_addend: `+` and `-` take operands from 1 to this.
+        largest_factor: `*` takes operands from 2 to this.
+    """
+
+    def __init__(
+        self,
+        steps: int = 8,
+        train_size: int = 4096,
+        heldout_size: int = 512,
+        seed: int = 0,
+        heldout_seed: int = 0,
+        modulus: int = 97,
+        largest_addend: int = 9,
+        largest_factor: int = 5,
+    ) -> None:
+        if not 1 <= steps <= len(ascii_lowercase):
+            raise ConfigError(f"steps={steps}: a chain has 1 to {len(ascii_lowercase)} operations, one letter each")
+        self.steps, self.modulus = steps, modulus
+        self.train_size, self.heldout_size = train_size, heldout_size
+        self.seed, self.heldout_seed = seed, heldout_seed
+        self._operations = [Operation(symbol, n) for symbol in "+-" for n in range(1, largest_addend + 1)]
+        self._factors = [Operation("*", n) for n in range(2, largest_factor + 1)]
+
+    @property
+    def grader(self) -> Grader:
+        return MarkedAnswer(ANSWER_MARK)
+
+    def train(self) -> Sequence[Problem]:
+        return self._draw(self.train_size, self.seed, heldout=False)
+
+    def heldout(self) -> Sequence[Problem]:
+        return self._draw(self.heldout_size, self.heldout_seed, heldout=True)
+
+    def _draw(self, size: int, seed: int, *, heldout: bool) -> list[Problem]:
+        draw = random.Random(f"{seed}/{heldout}/{self.steps}")
+        prompts: dict[str, None] = {}
+        for _ in range(_MOST_DRAWS * size):
+            if len(prompts) == size:
+                break
+            prompt = self._prompt(draw)
+            if is_heldout(prompt) == heldout:
+                prompts[prompt] = None
+        if len(prompts) < size:
+            raise ConfigError(
+                f"data.problems: there are not {size} different chains of steps={self.steps}; "
+                "ask for fewer, or for longer ones."
+            )
+        return [self._problem(prompt) for prompt in prompts]
+
+    def _prompt(self, draw: random.Random) -> str:
+        kinds = (self._operations, self._factors)
+        operations = [draw.choice(draw.choices(kinds, weights=(2, 1))[0]) for _ in range(self.steps)]
+        return chain_prompt(draw.randrange(self.modulus), operations)
+
+    def _problem(self, prompt: str) -> Problem:
+        solution = worked_solution(prompt, self.modulus)
+        return Problem(
+            id=f"modular_chains/{prompt.strip()}",
+            task="modular_chains",
+            answer=solution.rpartition(ANSWER_MARK)[2],
+            prompt=prompt,
+            solution=solution,
+            metadata={"steps": self.steps},
+        )

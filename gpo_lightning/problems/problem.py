@@ -1,0 +1,63 @@
+"""The question the policy is asked, and the role of those who supply questions."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gpo_lightning.grading import Grade, Grader
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat turn: ``Message("user", "What is 2 + 2?")``."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One question with its gold answer.
+
+    >>> Problem(id="modular/8/0001", task="modular_chains", prompt="37+5*3?\\n", answer="29").answer
+    '29'
+
+    Args:
+        id: unique within its problem source; rollouts, reports and resumption refer to it.
+        task: name under which results are grouped.
+        answer: the gold answer, read by the grader.
+        prompt: plain text, encoded as it is. Exactly one of ``prompt`` and ``messages`` is given.
+        messages: chat turns, encoded through the tokenizer's chat template.
+        solution: a worked reference solution, for supervised losses.
+        metadata: whatever else the source knows (level, subject, ...); primitives only.
+    """
+
+    id: str
+    task: str
+    answer: str
+    prompt: str | None = None
+    messages: tuple[Message, ...] = ()
+    solution: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+class ProblemSource(ABC):
+    """A set of problems, chosen in YAML by class path, with the grader that can judge its answers."""
+
+    @abstractmethod
+    def train(self) -> Sequence[Problem]:
+        """Problems the policy may learn from."""
+
+    @abstractmethod
+    def heldout(self) -> Sequence[Problem]:
+        """Problems for evaluation only, disjoint from :meth:`train` by construction."""
+
+    @property
+    @abstractmethod
+    def grader(self) -> Grader:
+        """Judge of the answers to these problems."""
+
+    def grade(self, problem: Problem, response: str) -> Grade:
+        """The grader's verdict on ``response`` to ``problem``."""
+        return self.grader.grade(response, problem.answer, problem.metadata)

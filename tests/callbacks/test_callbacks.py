@@ -1,0 +1,136 @@
+"""What callbacks compute, apart from any trainer."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpo_lightning.callbacks import BenchmarkEvaluation, RunSummary
+from gpo_lightning.callbacks.ranks import gather
+from gpo_lightning.callbacks.rollout_log import rollout_scalars, sample_figures
+from gpo_lightning.callbacks.run_summary import print_summary
+from gpo_lightning.callbacks.step_advantages import step_distributions
+from gpo_lightning.metrics import Result
+from gpo_lightning.tree import Curve
+from tests.conftest import tree_of
+
+EARLY = Curve(tokens=(5, 6, 7, 8), boundaries=(0, 1, 3, 4), values=(0.5, 1.0, 0.75, 1.0), critical=0)
+LATE = Curve(tokens=(5, 6), boundaries=(0, 1, 2), values=(0.25, 0.5, 0.0), critical=1)
+
+
+class TestStepDistributions:
+    def test_every_step_of_every_curve_is_there(self) -> None:
+        found = step_distributions([EARLY, LATE])
+        assert found["steps/advantage"] == [0.5, -0.25, 0.25, 0.25, -0.5]
+        assert found["steps/value"] == [0.5, 1.0, 0.75, 0.25, 0.5], "the outcome is no prefix's value"
+        assert found["critical/advantage"] == [0.5, -0.5]
+
+    def test_position_runs_from_the_first_step_to_the_last(self) -> None:
+        assert step_distributions([EARLY, LATE])["critical/position"] == [0.0, 1.0]
+
+    def test_a_trajectory_of_one_step_is_at_its_beginning(self) -> None:
+        assert step_distributions([Curve((5,), (0, 1), (0.5, 1.0), 0)])["critical/position"] == [0.0]
+
+    @given(st.lists(st.floats(0, 1), min_size=2, max_size=9), st.data())
+    def test_advantages_of_a_trajectory_add_up_to_outcome_less_start(self, values: list[float], data: Any) -> None:
+        steps = len(values) - 1
+        curve = Curve((1,) * steps, tuple(range(steps + 1)), tuple(values), data.draw(st.integers(0, steps - 1)))
+        found = step_distributions([curve])
+        assert sum(found["steps/advantage"]) == pytest.approx(values[-1] - values[0], abs=1e-9)
+        assert 0 <= found["critical/position"][0] <= 1
+
+
+class TestRolloutScalars:
+    def test_means_are_by_purpose(self) -> None:
+        tree = tree_of([((3, 4), 0, 1.0), ((3, 5, 6, 7), 0, 0.0), ((3, 9, 9), 1, 1.0)])
+        assert rollout_scalars(sample_figures([tree])) == {
+            "rollouts/success_sample": 0.5,
+            "rollouts/tokens_sample": 3.0,
+            "rollouts/success_probe": 1.0,
+            "rollouts/tokens_probe": 2.0,
+            "rollouts/truncated": 0.0,
+        }
+
+    def test_ungraded_samples_have_a_length_but_no_success(self) -> None:
+        scalars = rollout_scalars(sample_figures([tree_of([((3, 4), 0, None)])]))
+        assert "rollouts/success_sample" not in scalars
+        assert scalars["rollouts/tokens_sample"] == 2.0
+
+    def test_truncation_is_a_share_of_all(self) -> None:
+        assert rollout_scalars([("sample", 1.0, 2, True), ("reset", 0.0, 2, False)])["rollouts/truncated"] == 0.5
+
+    def test_no_rollouts_have_no_scalars(self) -> None:
+        assert rollout_scalars(sample_figures([tree_of([])])) == {}
+
+
+@given(st.lists(st.integers()))
+def test_a_single_process_gathers_its_own(values: list[int]) -> None:
+    assert gather(values) == values
+
+
+SUMMARY: dict[str, Any] = {
+    "before": {"accuracy": 0.125, "low": 0.1, "high": 0.15, "n": 512},
+    "after": {"accuracy": 0.75, "low": 0.71, "high": 0.79, "n": 512},
+    "tokens": {"sample": 1234567, "probe": 89},
+    "prefilled": {},
+    "cached": {},
+    "seconds": {"sample": 12.34, "train": 5.0, "total": 4321.0},
+    "engine": "Scripted",
+    "iterations": 7,
+    "steps": 42,
+}
+
+
+class TestSummary:
+    def test_prints_every_number(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        print_summary(SUMMARY, tmp_path)
+        printed = capsys.readouterr().out
+        for expected in (
+            "7 iterations",
+            "42 optimiser steps",
+            "Scripted",
+            "12.5 % (10.0 to 15.0, n = 512)",
+            "75.0 % (71.0 to 79.0, n = 512)",
+            "1,234,567",
+            "89",
+            "12.3",
+            "4,321.0",
+            str(tmp_path),
+        ):
+            assert " ".join(expected.split()) in " ".join(printed.split())
+
+    def test_a_run_without_evaluation_prints_no_accuracy(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        print_summary(SUMMARY | {"before": None, "after": None}, tmp_path)
+        assert "accuracy" not in capsys.readouterr().out
+
+    def test_training_time_outlives_an_interruption(self) -> None:
+        before, after = RunSummary(), RunSummary()
+        before.on_train_batch_start(None)  # type: ignore[arg-type]
+        before.on_train_batch_end(None)  # type: ignore[arg-type]
+        after.load_state_dict(before.state_dict())
+        assert after.state_dict()["training"] == before.state_dict()["training"] > 0
+
+
+class TestBenchmarkEvaluation:
+    def test_results_outlive_an_interruption_as_json(self) -> None:
+        before, after = BenchmarkEvaluation(), BenchmarkEvaluation()
+        before.results = {"heldout": {0: Result(0.1, 0.05, 0.2, 100), 10: Result(0.5, 0.4, 0.6, 100)}}
+        after.load_state_dict(json.loads(json.dumps(before.state_dict())))
+        assert after.results == before.results
+
+    def test_a_run_resumed_into_a_new_directory_measures_nothing_twice_and_writes_its_results(
+        self, tmp_path: Path
+    ) -> None:
+        evaluation = BenchmarkEvaluation()
+        evaluation.results = {"heldout": {0: Result(0.1, 0.05, 0.2, 100)}}
+        trainer = SimpleNamespace(log_dir=str(tmp_path / "version_1"), is_global_zero=True)
+        module = SimpleNamespace(data=SimpleNamespace(problems=None))
+        evaluation.on_fit_start(trainer, module)  # type: ignore[arg-type]
+        written = json.loads((tmp_path / "version_1" / "evaluation" / "results.json").read_text())
+        assert written == {"heldout": {"0": {"accuracy": 0.1, "low": 0.05, "high": 0.2, "n": 100}}}

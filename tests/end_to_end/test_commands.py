@@ -1,0 +1,143 @@
+"""Each subcommand means what a Lightning user expects, and wrong input is refused before anything is loaded."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from gpo_lightning.cli import main
+from gpo_lightning.problems import ModularChains, Problem
+from gpo_lightning.tree import read_trees
+from tests.conftest import ROOT
+from tests.end_to_end.conftest import SMALL, TRANSFORMERS, config
+
+QUICK = [*config("quickstart.yaml"), *SMALL, TRANSFORMERS]
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(("command", "stage"), [("validate", "val"), ("test", "test")])
+def test_validate_and_test_measure_heldout_success(command: str, stage: str, capfd: pytest.CaptureFixture[str]) -> None:
+    main([command, *QUICK, "--trainer.limit_val_batches=1"])
+    shown = capfd.readouterr().out
+    assert f"{stage}/accuracy" in shown
+    assert "24" in shown
+
+
+def test_predict_answers_the_heldout_problems(tmp_path: Path) -> None:
+    main(["predict", *QUICK])
+    (file,) = tmp_path.rglob("predictions-rank0.parquet")
+    trees = read_trees(file)
+    assert [tree.problem for tree in trees] == ModularChains(steps=4, heldout_size=24).heldout()
+    assert all(len(tree.samples) == 1 for tree in trees)
+
+
+def test_explore_writes_rollouts_and_page_without_training(tmp_path: Path) -> None:
+    main(["explore", *QUICK, "--output=out"])
+    trees = read_trees(tmp_path / "out/rollouts.parquet")
+    assert len(trees) == 6
+    assert any(tree.curves for tree in trees)
+    assert "where reasoning turns" in (tmp_path / "out/report.html").read_text()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_rollouts_that_explore_wrote_can_be_learnt_from(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    main(["explore", *QUICK, "--output=out"])
+    main(["fit", *QUICK, "--data.saved=out/rollouts.parquet", *config("loss/dpo.yaml"), "--trainer.max_epochs=1"])
+    assert (tmp_path / "runs/quickstart/version_0/adapter/adapter_model.safetensors").exists()
+
+
+def test_export_writes_adapter_or_whole_model_of_a_checkpoint(tmp_path: Path) -> None:
+    main(["fit", *QUICK, "--trainer.max_epochs=1"])
+    (checkpoint,) = tmp_path.rglob("*.ckpt")
+    main(["export", *QUICK, f"--ckpt_path={checkpoint}", "--output=adapter"])
+    kept = next(tmp_path.rglob("version_0/adapter/adapter_model.safetensors"))
+    assert (tmp_path / "adapter/adapter_model.safetensors").read_bytes() == kept.read_bytes()
+    main(["export", *QUICK, f"--ckpt_path={checkpoint}", "--output=whole", "--merged=true"])
+    ids = torch.tensor([[40, 107, 101, 8, 105, 100]])
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "whole")(ids).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true", "bf16-mixed"])
+def test_every_precision_of_lightning_trains_and_evaluates(precision: str, tmp_path: Path) -> None:
+    main(["fit", *QUICK, "--trainer.max_epochs=1", f"--trainer.precision={precision}", "--trainer.limit_val_batches=1"])
+    assert next(tmp_path.rglob("adapter_model.safetensors")).exists()
+
+
+class NoProblems(ModularChains):
+    def train(self) -> list[Problem]:
+        return []
+
+
+class TestBadInput:
+    """Told in one message that names the key; no weights are loaded for it."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "named"),
+        [
+            (["--model.loss=gpo_lightning.losses.NoSuchLoss"], "NoSuchLoss"),
+            (["--model.loss.bata=0.1"], "bata"),
+            (["--data.plan.grup=3"], "grup"),
+            (["--data.plan.group=many"], "group"),
+            (["--data.plan.reset_probability=2"], "reset_probability"),
+            (["--model.loss=gpo_lightning.losses.DPO", "--model.loss.beta=-1"], "beta"),
+            (["--trainer.callbacks+=gpo_lightning.callbacks.Missing"], "Missing"),
+        ],
+    )
+    def test_wrong_key_class_or_value(
+        self, arguments: list[str], named: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def load(*_: object) -> None:
+            raise AssertionError("a model was loaded for a configuration that cannot work")
+
+        monkeypatch.setattr("gpo_lightning.policy.policy._load_model", load)
+        with pytest.raises(SystemExit) as stopped:
+            main(["fit", *QUICK, *arguments])
+        assert stopped.value.code not in (0, None)
+        assert named in capfd.readouterr().err + str(stopped.value.code)
+
+    @pytest.mark.parametrize(
+        ("arguments", "named"),
+        [
+            (["--data.plan.group=1"], "data.plan.group is 1"),
+            (["--model.policy.base=/no/such/model"], "model.policy.base"),
+            (["--data.problems=tests.end_to_end.test_commands.NoProblems"], "data.problems yields no training"),
+            (["--data.problems=gpo_lightning.problems.ChainSum", "--data.problems.heldout_size=2"], "no chat template"),
+            (["--model.policy.lora=null", "--model.loss=gpo_lightning.losses.DPO"], "model.policy.lora is null"),
+            (["--data.experience=gpo_lightning.experience.PreferencePairs"], "data.experience is PreferencePairs"),
+            (["--trainer.reload_dataloaders_every_n_epochs=0"], "reload_dataloaders_every_n_epochs"),
+            (["--data.sampling.temperature=0"], "data.sampling.temperature"),
+        ],
+    )
+    def test_what_cannot_work_is_explained(
+        self, arguments: list[str], named: str, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as stopped:
+            main(["fit", *config("quickstart.yaml"), *SMALL, TRANSFORMERS, *arguments])
+        assert named in str(stopped.value.code) + capfd.readouterr().err
+
+
+FILES = sorted(file for file in (ROOT / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT / "configs")))
+def test_every_configuration_is_accepted(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Alone, or on top of the quickstart; classes are built, weights are not loaded."""
+    from gpo_lightning import GPOCLI, GPOModule, GPOTrainer, RolloutDataModule
+
+    base = [] if "trainer:\n  max_epochs" in file.read_text() else config("quickstart.yaml")
+    processes = ["--trainer.accelerator=cpu", "--trainer.precision=null"] if "gpu" in file.name else []
+    cli = GPOCLI(
+        GPOModule,
+        RolloutDataModule,
+        trainer_class=GPOTrainer,
+        auto_configure_optimizers=False,
+        run=False,
+        args=[*base, "--config", str(file), *processes],
+    )
+    assert isinstance(cli.model, GPOModule)
+    assert isinstance(cli.datamodule, RolloutDataModule)

@@ -1,0 +1,134 @@
+"""The main job through the real command line, on a real (small) model: what it leaves behind, and that it resumes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from peft import PeftModel
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoModelForCausalLM
+
+from gpo_lightning.engines import Purpose
+from gpo_lightning.tree import read_trees
+from tests.end_to_end.conftest import SMALL, TRANSFORMERS, config, gpo, run_directory, summary
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["grpo", "dpo"])
+def test_quickstart_with_vllm_leaves_what_it_promises(loss: str, tmp_path: Path) -> None:
+    done = gpo(["fit", *config("quickstart.yaml"), *config(f"loss/{loss}.yaml"), *SMALL], tmp_path)
+    assert "Engine: vllm (chosen automatically)" in done.stdout + done.stderr
+    assert "held-out accuracy after" in done.stdout
+    directory = run_directory(tmp_path)
+    found = summary(tmp_path)
+    assert found["engine"] == "VLLM"
+    assert found["steps"] > 0, "no training happened"
+    for moment in ("before", "after"):
+        assert set(found[moment]) == {"accuracy", "low", "high", "n"}
+        assert found[moment]["n"] == 24
+    assert {"sample", "evaluation"} <= set(found["tokens"])
+    assert {"sample", "probe", "reset", "train", "sync", "evaluation"} <= set(found["seconds"])
+
+    trees = [tree for file in sorted((directory / "rollouts").glob("*.parquet")) for tree in read_trees(file)]
+    responses = list((directory / "evaluation").glob("*.parquet"))
+    assert len(trees) == 12
+    assert len(responses) == 2
+    held = {
+        purpose: sum(len(s.tokens) - s.start for tree in trees for s in tree.samples if s.purpose is purpose)
+        for purpose in (Purpose.SAMPLE, Purpose.PROBE, Purpose.RESET)
+    }
+    assert {p: n for p, n in held.items() if n} == {p: n for p, n in found["tokens"].items() if p in held}
+    versions = {s.version for tree in trees for s in tree.samples}
+    assert versions == {0, 1}, "each iteration samples from its own weights"
+
+    resolved = yaml.safe_load((directory / "config.yaml").read_text())
+    assert resolved["model"]["loss"]["class_path"].endswith({"grpo": "GRPO", "dpo": "DPO"}[loss])
+    assert "where reasoning turns" in (directory / "report.html").read_text()
+    events = EventAccumulator(str(directory)).Reload()
+    assert "steps/advantage" in events.Tags()["histograms"]
+    assert {"train/loss", "eval/heldout/accuracy", "rollouts/success_sample"} <= set(events.Tags()["scalars"])
+
+    base = AutoModelForCausalLM.from_pretrained(resolved_base())
+    adapted = PeftModel.from_pretrained(base, directory / "adapter")
+    ids = torch.tensor([[40, 107, 101, 8, 105, 100]])
+    with torch.no_grad():
+        moved = (adapted(ids).logits - AutoModelForCausalLM.from_pretrained(resolved_base())(ids).logits).abs().max()
+    assert moved > 1e-4, "the exported adapter changes nothing"
+
+
+def resolved_base() -> str:
+    from gpo_lightning.policy.embedded import resolve_base
+
+    return resolve_base("tiny")
+
+
+@pytest.mark.slow
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    arguments = ["fit", *config("quickstart.yaml"), *SMALL, TRANSFORMERS]
+    gpo(arguments, whole)
+    gpo([*arguments, "--trainer.max_epochs=1"], broken)
+    (checkpoint,) = (run_directory(broken) / "checkpoints").glob("*.ckpt")
+    state = torch.load(checkpoint, weights_only=True)["state_dict"]
+    assert state
+    assert all("lora_" in name for name in state), "checkpoints hold the adapter alone"
+    gpo([*arguments, "--ckpt_path", str(checkpoint)], broken)
+    first, second = run_directory(whole), run_directory(broken, version=1)
+    for name in ("adapter/adapter_model.safetensors",):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    assert read_trees(first / "rollouts/iteration-0001-rank0.parquet")[0].samples == (
+        read_trees(second / "rollouts/iteration-0001-rank0.parquet")[0].samples
+    )
+    results = [json.loads((d / "evaluation/results.json").read_text()) for d in (first, second)]
+    assert results[0] == results[1]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
+    """All examples of the one iteration in one step: then ranks may not change the gradient, nor the adapter."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    single = [
+        *SMALL,
+        TRANSFORMERS,
+        "--trainer.max_epochs=1",
+        "--data.micro_batch=200",
+        "--model.optimizer=torch.optim.SGD",
+        "--model.optimizer.lr=1.0",
+        "--model.policy.dtype=float64",
+        "--trainer.gradient_clip_val=null",
+    ]
+    gpo(["fit", *config("quickstart.yaml"), *single], one)
+    gpo(["fit", *config("quickstart.yaml"), *config("trainer/ddp.yaml"), *single], two)
+    first, second = (adapter_weights(run_directory(folder)) for folder in (one, two))
+    assert first.keys() == second.keys()
+    assert max(float(value.abs().max()) for name, value in first.items() if "lora_B" in name) > 1e-6
+    for name, value in first.items():
+        assert torch.allclose(value, second[name], rtol=1e-6, atol=1e-9), name
+    assert summary(one)["tokens"] == summary(two)["tokens"]
+    assert summary(one)["after"] == summary(two)["after"]
+    names = sorted(file.name for file in (run_directory(two) / "rollouts").iterdir())
+    assert names == ["iteration-0000-rank0.parquet", "iteration-0000-rank1.parquet"]
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_every_rank_has_its_own_vllm(tmp_path: Path) -> None:
+    gpo(["fit", *config("quickstart.yaml"), *config("trainer/ddp.yaml"), *SMALL], tmp_path)
+    found = summary(tmp_path)
+    assert found["engine"] == "VLLM"
+    assert found["after"]["n"] == 24
+    ranks = {file.stem[-5:] for file in (run_directory(tmp_path) / "rollouts").glob("*.parquet")}
+    assert ranks == {"rank0", "rank1"}
+
+
+def adapter_weights(directory: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(directory / "adapter" / "adapter_model.safetensors")

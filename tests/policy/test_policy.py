@@ -1,0 +1,130 @@
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+from gpo_lightning.errors import ConfigError
+from gpo_lightning.policy import Policy, PolicyConfig
+from gpo_lightning.policy.logprobs import token_logprobs
+from tests.conftest import disturb, lora
+
+IDS = torch.tensor([[40, 107, 101, 8, 105, 100, 5, 6], [7, 107, 103, 6, 105, 100, 9, 3]])
+
+
+def mask_after(start: int) -> torch.Tensor:
+    mask = torch.zeros(IDS.shape)
+    mask[:, start:] = 1
+    return mask
+
+
+def test_logprobs_are_those_of_a_plain_log_softmax(tiny_policy: Policy) -> None:
+    found = tiny_policy.logprobs(IDS, torch.ones_like(IDS), mask_after(4), temperature=0.7)
+    logits = tiny_policy.causal_lm(IDS).logits[:, :-1] / 0.7
+    plain = logits.log_softmax(-1).gather(-1, IDS[:, 1:, None]).squeeze(-1)
+    assert torch.allclose(found[:, 4:], plain[:, 3:], atol=1e-5)
+    assert (found[:, :4] == 0).all()
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_chunks_change_neither_value_nor_gradient(chunk: int) -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(7, 5, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(11, 5, dtype=torch.float64, requires_grad=True)
+    targets = torch.randint(11, (7,))
+    plain = (hidden @ weight.T).log_softmax(-1)[range(7), targets]
+    chunked = token_logprobs(hidden, targets, lambda rows: rows @ weight.T, chunk)
+    assert torch.allclose(plain, chunked, atol=1e-12)
+    upstream = torch.randn(7, dtype=torch.float64)
+    expected = torch.autograd.grad(plain, (hidden, weight), upstream)
+    for found, wanted in zip(torch.autograd.grad(chunked, (hidden, weight), upstream), expected, strict=True):
+        assert torch.allclose(found, wanted, atol=1e-12)
+
+
+def test_logits_never_stand_whole_in_memory() -> None:
+    seen: list[int] = []
+
+    def head(rows: torch.Tensor) -> torch.Tensor:
+        seen.append(len(rows))
+        return rows @ torch.ones(4, 9)
+
+    token_logprobs(
+        torch.randn(10, 4, requires_grad=True), torch.zeros(10, dtype=torch.long), head, chunk=4
+    ).sum().backward()
+    assert max(seen) == 4
+    assert sum(seen) == 20, "each chunk is computed again in the backward pass"
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_changes_nothing(tiny_policy: Policy, side: str) -> None:
+    pad = torch.zeros(2, 5, dtype=torch.long)
+    order = (pad, IDS) if side == "left" else (IDS, pad)
+    where = slice(5, None) if side == "left" else slice(0, 8)
+    ids = torch.cat(order, 1)
+    attention, mask = torch.zeros_like(ids), torch.zeros(ids.shape)
+    attention[:, where], mask[:, where] = 1, mask_after(4)
+    plain = tiny_policy.logprobs(IDS, torch.ones_like(IDS), mask_after(4))
+    assert torch.allclose(tiny_policy.logprobs(ids, attention, mask)[:, where], plain, atol=1e-5)
+
+
+def test_a_row_without_loss_reaches_every_trainable_weight_with_zero(tiny_policy: Policy) -> None:
+    tiny_policy.logprobs(IDS, torch.ones_like(IDS), torch.zeros(IDS.shape)).sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in tiny_policy.trainable_state().values())
+
+
+def test_the_reference_is_the_adapter_switched_off(tiny_policy: Policy) -> None:
+    base = Policy(PolicyConfig(base="tiny", dtype="float32"))
+    inputs = (IDS, torch.ones_like(IDS), mask_after(2))
+    with tiny_policy.reference():
+        reference = tiny_policy.logprobs(*inputs)
+    assert not reference.requires_grad
+    assert torch.allclose(reference, base.logprobs(*inputs), atol=1e-5)
+    assert not torch.allclose(reference, tiny_policy.logprobs(*inputs), atol=1e-3)
+
+
+def test_only_the_adapter_is_trained(tiny_policy: Policy) -> None:
+    assert all("lora_" in name for name in tiny_policy.trainable_state())
+
+
+def test_exported_adapter_loads_with_peft_and_goes_on(tiny_policy: Policy, tmp_path: Path) -> None:
+    tiny_policy.export_adapter(tmp_path)
+    by_peft = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_policy.directory), tmp_path)
+    assert torch.allclose(by_peft(IDS).logits, tiny_policy.model(IDS).logits, atol=1e-5)
+    again = Policy(PolicyConfig(base="tiny", adapter=str(tmp_path), dtype="float32"))
+    assert again.lora is not None
+    assert again.lora.r == 4
+    assert torch.allclose(again.model(IDS).logits, tiny_policy.model(IDS).logits, atol=1e-5)
+
+
+def test_merged_export_is_an_ordinary_model_and_leaves_the_policy_as_it_was(
+    tiny_policy: Policy, tmp_path: Path
+) -> None:
+    before = {name: value.clone() for name, value in tiny_policy.state_dict().items()}
+    tiny_policy.export_merged(tmp_path)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.allclose(merged(IDS).logits, tiny_policy.model(IDS).logits, atol=1e-4)
+    assert all(torch.equal(before[name], value) for name, value in tiny_policy.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_four_bit_base_trains_and_serves_what_the_trainer_computes() -> None:
+    four_bit = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
+    policy = Policy(PolicyConfig(base="tiny", lora=lora(), quantization=four_bit, dtype="float32"))
+    disturb(policy)
+    inputs = (IDS, torch.ones_like(IDS), mask_after(2))
+    policy.logprobs(*inputs).sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in policy.trainable_state().values())
+    served = Policy(PolicyConfig(base=policy.engine_directory, dtype="float32"))
+    with policy.reference():
+        reference = policy.logprobs(*inputs)
+    assert torch.allclose(served.logprobs(*inputs), reference, atol=1e-3)
+
+
+def test_bad_models_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"model.policy.base.*no/such/model"):
+        Policy(PolicyConfig(base="no/such/model"))
+    with pytest.raises(ConfigError, match=r"model.policy.quantization needs model.policy.lora"):
+        PolicyConfig(quantization=BitsAndBytesConfig(load_in_4bit=True))
+    with pytest.raises(ConfigError, match=r"model.policy.lora is null"), Policy(PolicyConfig(base="tiny")).reference():
+        pass
