@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 class RolloutLog(Callback):
-    """Writes ``rollouts/iteration-0000-rank0.parquet``, logs what the rollouts were like, renders ``report.html``.
+    """Writes ``rollouts/iteration-0000-rank0.parquet`` and a page beside it, and logs what the rollouts were like.
+
+    ``report.html`` is the page of the latest iteration.
 
     Scalars: ``rollouts/success_PURPOSE`` and ``rollouts/tokens_PURPOSE`` (mean length), ``rollouts/truncated``, and
     ``count/EVENT`` for everything that was skipped, left out or could not be graded.
@@ -38,7 +40,8 @@ class RolloutLog(Callback):
         if trainer.is_global_zero:
             title = f"Iteration {trainer.current_epoch}"
             tokenizer = pl_module.policy.tokenizer
-            write_report(directory / "report.html", trees, tokenizer, title, self.report_trajectories)
+            for page in (directory / "report.html", directory / "rollouts" / name.replace(".parquet", ".html")):
+                write_report(page, trees, tokenizer, title, self.report_trajectories)
         counts = sum(gather([rollouts.counts] if rollouts else []), Counter[str]())
         samples = gather(sample_figures(trees))
         pl_module.log_dict(

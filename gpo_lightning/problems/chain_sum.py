@@ -8,6 +8,7 @@ solution   4 + 27 = 31
 """
 
 from collections.abc import Sequence
+from random import Random
 from typing import Literal
 
 from gpo_lightning.problems.reasoning_gym import ReasoningGym
@@ -25,6 +26,8 @@ class ChainSum(ReasoningGym):
         seed: draws the training problems.
         heldout_seed: draws the held-out problems.
         system: system turn; ``null`` leaves the chat template its own default.
+        forgotten_carries: how often a worked solution forgets a carry, and goes on from there as if nothing had
+            happened. Above 0 it makes a careless teacher, whose pupil has something to learn from rewards.
     """
 
     def __init__(
@@ -37,7 +40,9 @@ class ChainSum(ReasoningGym):
         seed: int = 0,
         heldout_seed: int = 0,
         system: str | None = None,
+        forgotten_carries: float = 0.0,
     ) -> None:
+        self.forgotten_carries = forgotten_carries
         options = {"min_terms": terms, "max_terms": terms, "min_digits": 1, "max_digits": digits}
         super().__init__(
             task="basic_arithmetic",
@@ -52,19 +57,23 @@ class ChainSum(ReasoningGym):
         )
 
     def solution(self, question: str) -> str:
-        return worked_sum(question)
+        return worked_sum(question, self.forgotten_carries)
 
 
-def worked_sum(expression: str) -> str:
-    """The sum from left to right, and the answer line.
+def worked_sum(expression: str, forgotten_carries: float = 0.0) -> str:
+    """The sum from left to right, and the answer line; the same carries are forgotten every time.
 
     >>> worked_sum("4 + 7 - 3")
     '4 + 7 = 11\\n11 - 3 = 8\\nAnswer: 8'
     """
     first, *rest = expression.split()
     value, lines = int(first), list[str]()
+    draw = Random(expression)
     for sign, number in zip(rest[::2], rest[1::2], strict=True):
         result = value + int(number) if sign == "+" else value - int(number)
+        carried = sign == "+" and value % 10 + int(number) % 10 >= 10
+        if carried and draw.random() < forgotten_carries:
+            result -= 10
         lines.append(f"{value} {sign} {number} = {result}")
         value = result
     return "\n".join([*lines, f"Answer: {value}"])

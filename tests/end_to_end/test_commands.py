@@ -58,6 +58,7 @@ def test_export_writes_adapter_or_whole_model_of_a_checkpoint(tmp_path: Path) ->
     kept = next(tmp_path.rglob("version_0/adapter/adapter_model.safetensors"))
     assert (tmp_path / "adapter/adapter_model.safetensors").read_bytes() == kept.read_bytes()
     main(["export", *QUICK, f"--ckpt_path={checkpoint}", "--output=whole", "--merged=true"])
+    main(["validate", *QUICK, f"--ckpt_path={checkpoint}", "--trainer.limit_val_batches=1"])
     ids = torch.tensor([[40, 107, 101, 8, 105, 100]])
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "whole")(ids).logits.isfinite().all()
 
