@@ -34,7 +34,7 @@ class Words:
     chat_template = None
     name_or_path = "words"
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         return [3] * len(text)
 
     def decode(self, ids: list[int], skip_special_tokens: bool = True) -> str:
