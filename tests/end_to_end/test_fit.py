@@ -113,7 +113,7 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
         assert torch.allclose(value, second[name], rtol=1e-6, atol=1e-9), name
     assert summary(one)["tokens"] == summary(two)["tokens"]
     assert summary(one)["after"] == summary(two)["after"]
-    names = sorted(file.name for file in (run_directory(two) / "rollouts").iterdir())
+    names = sorted(file.name for file in (run_directory(two) / "rollouts").glob("*.parquet"))
     assert names == ["iteration-0000-rank0.parquet", "iteration-0000-rank1.parquet"]
 
 
