@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 _ADAPTER_NAME = "policy"
 _SERVED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+_KEEP_MEMORY = {
+    # glibc otherwise hands every large tensor back to the system, and faults it in again page by page.
+    "MALLOC_MMAP_THRESHOLD_": str(4 * 2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(16 * 2**30),
+    "MALLOC_TOP_PAD_": str(256 * 2**20),
+}
 _CPU_BLOCK = 32  # vLLM's CPU default of 128 would never reuse prefixes shorter than that.
 
 
@@ -242,6 +248,7 @@ def _child_environment() -> dict[str, str]:
         share = cores[rank::ranks] or cores
         settings.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, share)))
         settings["VLLM_CPU_CI_ENV"] = "1"
+        settings |= _KEEP_MEMORY
     return settings
 
 
