@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
 from lightning import Callback, Trainer
@@ -40,8 +41,9 @@ class RolloutLog(Callback):
         if trainer.is_global_zero:
             title = f"Iteration {trainer.current_epoch}"
             tokenizer = pl_module.policy.tokenizer
-            for page in (directory / "report.html", directory / "rollouts" / name.replace(".parquet", ".html")):
-                write_report(page, trees, tokenizer, title, self.report_trajectories)
+            page = directory / "rollouts" / name.replace(".parquet", ".html")
+            write_report(page, trees, tokenizer, title, self.report_trajectories)
+            copyfile(page, directory / "report.html")
         counts = sum(gather([rollouts.counts] if rollouts else []), Counter[str]())
         samples = gather(sample_figures(trees))
         pl_module.log_dict(

@@ -65,6 +65,8 @@ def worked_sum(expression: str, forgotten_carries: float = 0.0) -> str:
 
     >>> worked_sum("4 + 7 - 3")
     '4 + 7 = 11\\n11 - 3 = 8\\nAnswer: 8'
+    >>> worked_sum("27 + 48 + 2", forgotten_carries=1.0)
+    '27 + 48 = 65\\n65 + 2 = 67\\nAnswer: 67'
     """
     first, *rest = expression.split()
     value, lines = int(first), list[str]()
