@@ -73,6 +73,8 @@ class RunSummary(Callback):
             "cached": _by_purpose(ledgers, "cached"),
             "seconds": seconds,
             "engine": type(module.data.engine).__name__,
+            "loss": type(module.loss).__name__,
+            "experience": type(module.data.builder(module.loss)).__name__,
             "iterations": trainer.current_epoch,
             "steps": trainer.global_step,
         }

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from random import Random
@@ -122,7 +123,7 @@ class RolloutDataModule(LightningDataModule):
             ConfigError: ``data.experience`` is of another kind than the loss reads.
         """
         if self._experience is None:
-            return loss.experience()
+            return loss.default_experience()
         if not isinstance(self._experience, loss.experience):
             raise ConfigError(
                 f"data.experience is {type(self._experience).__name__}, but model.loss {type(loss).__name__} reads "
@@ -167,6 +168,13 @@ class RolloutDataModule(LightningDataModule):
         chosen = [problems[orders[p // len(problems)][p % len(problems)]] for p in wanted]
         return chosen[self._rank :: self._ranks]
 
+    def _reserve(self, iteration: int, problems: Sequence[Problem]) -> list[Problem]:
+        """This rank's fresh problems for those whose group turns out all right or all wrong."""
+        used = {problem.id for problem in problems}
+        draw = Random(seeded(self.seed, "reserve", iteration, self._rank))
+        fresh = [problem for problem in self._training_problems[self._rank :: self._ranks] if problem.id not in used]
+        return draw.sample(fresh, min(len(fresh), self.plan.refills * len(problems)))
+
     def explore(self, policy: Policy, iteration: int) -> Rollouts:
         """An iteration's rollouts by ``policy``'s present weights."""
         engine = self.serve(policy, iteration)
@@ -182,7 +190,8 @@ class RolloutDataModule(LightningDataModule):
             self.seed,
             self.listener,
         )
-        rollouts = explorer.explore(self.iteration_problems(iteration), iteration)
+        problems = self.iteration_problems(iteration)
+        rollouts = explorer.explore(problems, iteration, self._reserve(iteration, problems))
         self.clock.add(rollouts.seconds)
         engine.offload()
         return rollouts
@@ -196,12 +205,29 @@ class RolloutDataModule(LightningDataModule):
             self.rollouts = self._gather(builder, policy, iteration)
         examples = builder.build(self.rollouts.trees, self.rollouts.counts)
         self.rollouts.counts["examples"] = len(examples)
-        batches = self._schedule(examples, module.loss, trainer)
+        batches = self._schedule(examples, builder, module.loss, trainer)
+        if module.loss.appraises:
+            return DataLoader(cast(Any, self._appraise(batches, builder, module, trainer)), batch_size=None)
 
         def collate(batch: MicroBatch) -> Sealed[Batch]:
             return Sealed(batch.collate(builder, policy.pad_id))
 
         return DataLoader(cast(Any, batches), batch_size=None, collate_fn=cast(Any, collate))
+
+    def _appraise(
+        self, batches: Sequence[MicroBatch], builder: ExperienceBuilder, module: Any, trainer: Trainer
+    ) -> list[Sealed[Batch]]:
+        """An iteration's batches, with what the loss makes of scores by the policy as it is now."""
+        policy, collated = cast(Policy, module.policy), list[Batch]()
+        policy.eval()
+        with self.clock("appraise"), torch.no_grad(), trainer.precision_plugin.train_step_context():
+            for micro_batch in batches:
+                batch = micro_batch.collate(builder, policy.pad_id)
+                prior = module.score(batch.to(policy.device)).to(torch.device("cpu"))
+                collated.append(replace(batch, prior=prior))
+        policy.train()
+        appraised = module.loss.appraise(collated, builder, lambda sums: _reduce(trainer, sums, "sum"))
+        return [Sealed(batch) for batch in appraised]
 
     def _gather(self, builder: ExperienceBuilder, policy: Policy, iteration: int) -> Rollouts:
         if self.saved is not None:
@@ -215,14 +241,17 @@ class RolloutDataModule(LightningDataModule):
             return Rollouts(trees, counts)
         return self.explore(policy, iteration)
 
-    def _schedule(self, examples: Sequence[Example], loss: "Loss", trainer: Trainer) -> list[MicroBatch]:
+    def _schedule(
+        self, examples: Sequence[Example], builder: ExperienceBuilder, loss: "Loss", trainer: Trainer
+    ) -> list[MicroBatch]:
         def highest(count: int) -> int:
             return int(_reduce(trainer, [float(count)], "max")[0])
 
         def total(weights: list[float]) -> list[float]:
             return _reduce(trainer, weights, "sum")
 
-        return schedule(examples, loss.weight, self.micro_batch, trainer.accumulate_grad_batches, highest, total)
+        accumulate, terms = trainer.accumulate_grad_batches, len(loss.weights(builder.blank()))
+        return schedule(examples, loss.weights, self.micro_batch, accumulate, terms, highest, total)
 
     def respond(self, problems: Sequence[Problem], source: ProblemSource | None = None) -> list[RolloutTree]:
         """Graded responses to held-out problems by the policy's present weights."""

@@ -15,3 +15,7 @@ class EngineError(GPOError):
 
 class DataError(GPOError):
     """A data file or row that cannot be read; the message names file and line."""
+
+
+class TrainingError(GPOError):
+    """Training cannot go on: what the policy computes is not a number any more."""

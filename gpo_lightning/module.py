@@ -1,6 +1,7 @@
 """The LightningModule: policy and loss, from a batch to a gradient."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -10,9 +11,9 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from gpo_lightning.datamodule import RolloutDataModule
-from gpo_lightning.errors import ConfigError
-from gpo_lightning.experience import Batch
-from gpo_lightning.losses import Loss, Scores
+from gpo_lightning.errors import ConfigError, TrainingError
+from gpo_lightning.experience import Batch, Rows, Scores
+from gpo_lightning.losses import Loss
 from gpo_lightning.metrics import SuccessRate, problem_rewards
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.problems import Problem
@@ -51,8 +52,7 @@ class GPOModule(LightningModule):
                 f"model.loss: {type(loss).__name__} reads a reference policy, which is the adapter switched off, "
                 "but model.policy.lora is null. Give model.policy.lora, or choose a loss without a reference."
             )
-        if loss.needs_values:
-            raise ConfigError(f"model.loss: {type(loss).__name__} reads a value head, and this policy has none.")
+        self._divergence: Tensor | None = None
 
     @property
     def data(self) -> RolloutDataModule:
@@ -61,7 +61,7 @@ class GPOModule(LightningModule):
     def configure_model(self) -> None:
         """Load the weights; only now, so that a wrong configuration is found before."""
         if "policy" not in self._modules:
-            self.policy = Policy(self.policy_config)
+            self.policy = Policy(self.policy_config, values=self.loss.needs_values)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
@@ -73,25 +73,62 @@ class GPOModule(LightningModule):
         return self._learn(batch.content)
 
     def _learn(self, batch: Batch) -> Tensor:
-        scores = self.score(batch)
+        if batch.outlook:
+            self._divergence = self._mean_drift(batch.outlook)
+        scores = replace(self.score(batch), divergence=self._divergence)
+        if not torch.isfinite(scores.logprobs).all():
+            raise TrainingError(
+                f"The policy's log-probabilities are not finite at optimiser step {self.trainer.global_step}: its "
+                "weights have overflowed. A lower learning rate (model.optimizer) or trainer.gradient_clip_val helps; "
+                "the last checkpoint is from before."
+            )
         terms = self.loss(scores, batch)
         # Lightning divides by the accumulated micro-batches and averages gradients over ranks.
-        loss = terms.total / batch.normaliser * self.trainer.accumulate_grad_batches * self.trainer.world_size
+        share = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        parts = [term / weight for term, weight in zip(terms.sums, batch.normalisers, strict=True)]
+        loss = torch.stack(parts).sum() * share
         self.log("train/loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True, batch_size=1)
         metrics = {f"train/{name}": value for name, value in terms.metrics.items()}
         self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=1)
         return loss
 
     def score(self, batch: Batch) -> Scores:
-        """Per-token log-probabilities of a batch, by the policy and, where the loss asks, by the reference."""
-        rows = batch.rows
+        """What the policy, and where the loss asks the reference and the value head, say of a batch's tokens.
+
+        Where the batch brings the reference's word from the start of the iteration, that is taken: it never changes.
+        """
+        rows, prior = batch.rows, batch.prior
+        reference = None if prior is None else prior.reference
+        if reference is None and self.loss.needs_reference:
+            reference = self._reference_logprobs(rows)
+        if self.loss.needs_values:
+            logprobs, values = self.policy.logprobs_and_values(*self._inputs(rows))
+            return Scores(logprobs, reference, values)
+        return Scores(self.policy.logprobs(*self._inputs(rows)), reference)
+
+    def _inputs(self, rows: Rows) -> tuple[Tensor, Tensor, Tensor, float]:
         temperature = self.data.sampling.temperature if self.loss.reads_behaviour else 1.0
-        inputs = (rows.input_ids, rows.attention_mask, rows.mask, temperature)
-        reference = None
-        if self.loss.needs_reference:
-            with self.policy.reference():
-                reference = self.policy.logprobs(*inputs)
-        return Scores(self.policy.logprobs(*inputs), reference)
+        mask = rows.mask
+        if self.loss.reads_context:
+            # The first token of a row is predicted by nothing.
+            mask = (rows.attention_mask * (rows.attention_mask.cumsum(-1) > 1)).to(mask.dtype)
+        return rows.input_ids, rows.attention_mask, mask, temperature
+
+    def _reference_logprobs(self, rows: Rows) -> Tensor:
+        with self.policy.reference():
+            return self.policy.logprobs(*self._inputs(rows))
+
+    @torch.no_grad()
+    def _mean_drift(self, outlook: tuple[Rows, ...]) -> Tensor:
+        """Mean over the optimiser step and all ranks of a row's summed log-ratio to the reference."""
+        drift, count = torch.zeros((), device=self.device, dtype=torch.float64), 0
+        for rows in outlook:
+            gap = self.policy.logprobs(*self._inputs(rows)) - self._reference_logprobs(rows)
+            drift += (gap * rows.mask).sum()
+            count += int((rows.mask.sum(-1) > 0).sum())
+        sums = torch.stack([drift, torch.full_like(drift, count)])
+        drift, rows_in_all = cast(Tensor, self.trainer.strategy.reduce(sums, reduce_op="sum"))
+        return drift / rows_in_all.clamp(min=1)
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         gradients = [p.grad for p in self.parameters() if p.grad is not None]

@@ -1,5 +1,14 @@
-"""How much better than expected: from the rewards in a tree to advantages. Pure numbers, no tensors of the policy."""
+"""How much better than expected: from rewards to advantages, a response or a token at a time. Knows no policy."""
 
-from gpo_lightning.advantages.group import AdvantageEstimator, GroupMean, LeaveOneOut
+from gpo_lightning.advantages.group import AdvantageEstimator, GroupMean, LeaveOneOut, NoBaseline
+from gpo_lightning.advantages.tokens import generalised_advantages, returns_to_go, whiten
 
-__all__ = ["AdvantageEstimator", "GroupMean", "LeaveOneOut"]
+__all__ = [
+    "AdvantageEstimator",
+    "GroupMean",
+    "LeaveOneOut",
+    "NoBaseline",
+    "generalised_advantages",
+    "returns_to_go",
+    "whiten",
+]

@@ -1,4 +1,4 @@
-"""Advantages from the rewards of a group that shares its start state."""
+"""Advantages from the rewards of responses that share their start state."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,11 +11,16 @@ Rewards = Sequence[float | None]
 class AdvantageEstimator(ABC):
     """Turns a group's rewards into one advantage a response."""
 
+    @property
+    @abstractmethod
+    def least_group(self) -> int:
+        """Fewest responses of a group that it can say something about; 2 or more if it compares them."""
+
     @abstractmethod
     def advantages(self, rewards: Rewards) -> list[float]:
         """``[G]`` advantages. An ungraded response (``None``) gets 0 and does not enter the baseline.
 
-        A group whose graded rewards are all equal gets exactly zeros.
+        Where responses are compared, a group whose graded rewards are all equal gets exactly zeros.
         """
 
 
@@ -30,11 +35,15 @@ class GroupMean(AdvantageEstimator):
 
     Args:
         scale: divide by the group's standard deviation.
-        epsilon: added to it.
+        epsilon: added to it (trl 1e-4, verl 1e-6).
     """
 
     scale: bool = True
     epsilon: float = 1e-4
+
+    @property
+    def least_group(self) -> int:
+        return 2
 
     def advantages(self, rewards: Rewards) -> list[float]:
         graded = [reward for reward in rewards if reward is not None]
@@ -55,9 +64,29 @@ class LeaveOneOut(AdvantageEstimator):
     [1.0, -0.5, -0.5]
     """
 
+    @property
+    def least_group(self) -> int:
+        return 2
+
     def advantages(self, rewards: Rewards) -> list[float]:
         graded = [reward for reward in rewards if reward is not None]
         if len(set(graded)) < 2:
             return [0.0] * len(rewards)
         others = len(graded) - 1
         return [0.0 if r is None else r - (sum(graded) - r) / others for r in rewards]
+
+
+@dataclass(frozen=True)
+class NoBaseline(AdvantageEstimator):
+    """The reward itself, for losses that have a baseline of their own: a value head, or the mean of the whole batch.
+
+    >>> NoBaseline().advantages([1.0, None, 0.0])
+    [1.0, 0.0, 0.0]
+    """
+
+    @property
+    def least_group(self) -> int:
+        return 1
+
+    def advantages(self, rewards: Rewards) -> list[float]:
+        return [reward or 0.0 for reward in rewards]

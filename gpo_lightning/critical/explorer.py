@@ -38,6 +38,8 @@ class RolloutPlan:
         resets: size of the group that starts at a critical prefix, probes made there included.
         reset_rounds: draw up to this many times ``resets`` until the group holds right and wrong answers; for
             losses that need pairs.
+        refills: draw up to this many times fresh problems in the place of those whose group was all right or all
+            wrong, until ``problems`` groups hold both (DAPO's dynamic sampling).
     """
 
     problems: int = 32
@@ -48,9 +50,11 @@ class RolloutPlan:
     mixed_only: bool = True
     resets: int = 8
     reset_rounds: int = 1
+    refills: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("problems", 1), ("group", 1), ("explored", 0), ("resets", 0), ("reset_rounds", 1)):
+        leasts = {"problems": 1, "group": 1, "explored": 0, "resets": 0, "reset_rounds": 1, "refills": 0}
+        for name, least in leasts.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"data.plan.{name} is {getattr(self, name)}; it must be at least {least}.")
         if not 0 <= self.reset_probability <= 1:
@@ -127,11 +131,23 @@ class Explorer:
         self.segmenter, self.search, self.selector = segmenter, search, selector
         self.seed, self.listener = seed, listener
 
-    def explore(self, problems: Sequence[Problem], iteration: int) -> Rollouts:
-        """Rollout trees of ``problems`` under the weights the engine serves."""
+    def explore(self, problems: Sequence[Problem], iteration: int, reserve: Sequence[Problem] = ()) -> Rollouts:
+        """Rollout trees of ``problems`` under the weights the engine serves.
+
+        Args:
+            problems: the iteration's.
+            iteration: its number; the random draws follow from it.
+            reserve: fresh problems for those whose group turns out all right or all wrong, in this order. The trees
+                of both are given.
+        """
         rollouts = Rollouts(trees=[])
         with rollouts.seconds("sample"):
             rollouts.trees = self._sample(problems, iteration, rollouts.counts)
+            wanted, left = len(problems), list(reserve)
+            while left and (lacking := wanted - sum(_mixed(tree) for tree in rollouts.trees)) > 0:
+                rollouts.trees += self._sample(left[:lacking], iteration, rollouts.counts)
+                rollouts.counts["refilled"] += len(left[:lacking])
+                del left[:lacking]
         with rollouts.seconds("probe"):
             self._find_critical_steps(rollouts.trees, iteration, rollouts.counts)
         with rollouts.seconds("reset"):
@@ -180,8 +196,7 @@ class Explorer:
         draw = seeded_draw(self.seed, iteration, "explore", tree.problem.id)
         if draw.random() >= self.plan.reset_probability:
             return []
-        outcomes = {tree.samples[i].reward for i in tree.trajectories} - {None}
-        if self.plan.mixed_only and len(outcomes) < 2:
+        if self.plan.mixed_only and not _mixed(tree):
             counts["undecidable_group"] += 1
             return []
         candidates = [i for i in tree.trajectories if tree.samples[i].reward is not None]
@@ -212,3 +227,8 @@ class Explorer:
     def _drawing(self, purpose: Purpose, iteration: int, counts: Counter[str]) -> Drawing:
         seed = seeded(self.seed, iteration)
         return Drawing(self.engine, self.tokenizer, self.source, self.sampling, purpose, seed, counts, self.listener)
+
+
+def _mixed(tree: RolloutTree) -> bool:
+    """Whether the trajectories of a tree ended in different rewards."""
+    return len({tree.samples[i].reward for i in tree.trajectories} - {None}) > 1

@@ -1,33 +1,50 @@
 """What the loss reads: from rollout trees to examples, from examples to batches.
 
-Policy-gradient groups, preference pairs and demonstrations; nothing here computes a loss or calls the policy.
+Responses with advantages, preference pairs, labelled responses and demonstrations; nothing here computes a loss or
+calls the policy.
 """
 
+from gpo_lightning.experience.actions import ActionBatch, ActionExample, ActionExperience
 from gpo_lightning.experience.builder import ExperienceBuilder
-from gpo_lightning.experience.demonstration import Demonstration, Demonstrations, solution_trees
-from gpo_lightning.experience.example import Batch, Example, Row, Rows
+from gpo_lightning.experience.demonstration import Demonstration, Demonstrations, RightResponses, solution_trees
+from gpo_lightning.experience.example import Batch, Example, Row, Rows, Scores
 from gpo_lightning.experience.groups import Group, Start, groups
-from gpo_lightning.experience.policy_gradient import ActionBatch, ActionExample, PolicyGradient
+from gpo_lightning.experience.labelled import LabelledBatch, LabelledExample, LabelledResponses, MismatchedResponses
+from gpo_lightning.experience.overlong import MaskTruncated, Overlong, SoftPunishment
+from gpo_lightning.experience.policy_gradient import PolicyGradient
 from gpo_lightning.experience.preference import PairBatch, PairExample, PreferencePairs
-from gpo_lightning.experience.schedule import MicroBatch, schedule
+from gpo_lightning.experience.schedule import MicroBatch, ReduceSum, schedule
+from gpo_lightning.experience.valued_steps import ValuedSteps
 
 __all__ = [
     "ActionBatch",
     "ActionExample",
+    "ActionExperience",
     "Batch",
     "Demonstration",
     "Demonstrations",
     "Example",
     "ExperienceBuilder",
     "Group",
+    "LabelledBatch",
+    "LabelledExample",
+    "LabelledResponses",
+    "MaskTruncated",
     "MicroBatch",
+    "MismatchedResponses",
+    "Overlong",
     "PairBatch",
     "PairExample",
     "PolicyGradient",
     "PreferencePairs",
+    "ReduceSum",
+    "RightResponses",
     "Row",
     "Rows",
+    "Scores",
+    "SoftPunishment",
     "Start",
+    "ValuedSteps",
     "groups",
     "schedule",
     "solution_trees",

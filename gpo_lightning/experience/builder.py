@@ -4,12 +4,12 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 
-from gpo_lightning.experience.example import Batch, Example
+from gpo_lightning.experience.example import Batch, Example, Rows
 from gpo_lightning.tree import RolloutTree
 
 
 class ExperienceBuilder(ABC):
-    """Chosen by the loss (``Loss.experience``), or in YAML as ``data.experience`` where its options matter."""
+    """Chosen by the loss (``Loss.default_experience``), or in YAML as ``data.experience`` where its options matter."""
 
     @property
     @abstractmethod
@@ -28,5 +28,10 @@ class ExperienceBuilder(ABC):
         """An example without a token of loss: keeps ranks in step where one has less to learn from."""
 
     @abstractmethod
-    def collate(self, examples: Sequence[Example], pad_id: int, normaliser: float) -> Batch:
+    def collate(self, examples: Sequence[Example], pad_id: int, normalisers: tuple[float, ...]) -> Batch:
         """Tensors of a micro-batch of this builder's own examples."""
+
+    def outlook(self, examples: Sequence[Example], pad_id: int) -> Rows | None:
+        """Rows to be scored, without gradient, before the optimiser step that these examples belong to (see
+        ``Scores.divergence``). ``None`` where the loss wants none; never ``None`` on some ranks only."""
+        return None

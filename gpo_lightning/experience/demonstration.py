@@ -1,15 +1,16 @@
-"""Experience of supervised losses: reference solutions."""
+"""Experience of supervised losses: reference solutions, or the policy's own right responses."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from gpo_lightning.engines import Purpose
 from gpo_lightning.experience.builder import ExperienceBuilder
 from gpo_lightning.experience.example import BLANK_ROW, Batch, Example, Row, collate_rows
+from gpo_lightning.experience.groups import Start, groups
 from gpo_lightning.problems import Problem, encode_prompt, encode_solution
 from gpo_lightning.tree import RolloutTree, Sample
 
@@ -26,7 +27,19 @@ class Demonstration(Example):
 
 
 @dataclass(frozen=True)
-class Demonstrations(ExperienceBuilder):
+class _Imitation(ExperienceBuilder):
+    """Responses to be imitated, whoever wrote them."""
+
+    def blank(self) -> Example:
+        return Demonstration(BLANK_ROW)
+
+    def collate(self, examples: Sequence[Example], pad_id: int, normalisers: tuple[float, ...]) -> Batch:
+        rows = [cast(Demonstration, example).row for example in examples]
+        return Batch(collate_rows(rows, pad_id), normalisers)
+
+
+@dataclass(frozen=True)
+class Demonstrations(_Imitation):
     """The reference solutions of the problems; needs no rollouts and no engine."""
 
     @property
@@ -41,12 +54,38 @@ class Demonstrations(ExperienceBuilder):
             if sample.purpose is Purpose.SOLUTION
         ]
 
-    def blank(self) -> Example:
-        return Demonstration(BLANK_ROW)
 
-    def collate(self, examples: Sequence[Example], pad_id: int, normaliser: float) -> Batch:
-        rows = [cast(Demonstration, example).row for example in examples]
-        return Batch(collate_rows(rows, pad_id), normaliser)
+@dataclass(frozen=True)
+class RightResponses(_Imitation):
+    """The policy's own responses that were right: rejection sampling (RAFT, STaR).
+
+    Args:
+        starts: start states to learn from, in that order.
+        keep: ``right``: every response of a group with a reward of ``threshold`` or more; ``best``: of such the one
+            with the highest reward, the first of equals.
+        threshold: least reward of a right response.
+        prefix_loss: whether the kept prefix is learnt too.
+    """
+
+    starts: Sequence[Start] = ("critical", "prompt")
+    keep: Literal["right", "best"] = "right"
+    threshold: float = 0.5
+    prefix_loss: bool = False
+
+    @property
+    def least_group(self) -> int:
+        return 1
+
+    def build(self, trees: Sequence[RolloutTree], counts: Counter[str]) -> list[Example]:
+        examples: list[Example] = []
+        for group in groups(trees, self.starts):
+            # The same response drawn twice would be learnt twice.
+            distinct = {sample.tokens: sample for sample in reversed(group.samples)}.values()
+            right = [sample for sample in reversed(distinct) if (sample.reward or 0.0) >= self.threshold]
+            counts["group_without_right"] += not right
+            kept = right if self.keep == "right" else sorted(right, key=lambda s: -cast(float, s.reward))[:1]
+            examples.extend(Demonstration(group.row(sample, self.prefix_loss)) for sample in kept)
+        return examples
 
 
 def solution_trees(

@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Self
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -67,29 +67,58 @@ class Rows:
     behaviour: Tensor
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Self:
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)}
-        return replace(self, **moved)
+        return _move(self, device, non_blocking)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the policy says of a batch's tokens.
+
+    Args:
+        logprobs: ``[R, T]`` of the policy; 0 where none was asked for.
+        reference: ``[R, T]`` of the reference policy, for losses that ask for it.
+        values: ``[R, T]`` of the value head before each token, for losses that ask for it.
+        divergence: scalar: how far the policy has moved from the reference on the batch's outlook: the mean, over
+            the whole optimiser step and all ranks, of a row's summed log-ratio. Without gradient.
+    """
+
+    logprobs: Tensor
+    reference: Tensor | None = None
+    values: Tensor | None = None
+    divergence: Tensor | None = None
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Self:
+        return _move(self, device, non_blocking)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a loss reads besides log-probabilities. Kinds of experience add their columns.
+    """What a loss reads besides the present scores. Kinds of experience add their columns.
 
     Args:
         rows: token rows.
-        normaliser: what the loss's sum is divided by: the weight of the whole optimiser step over all ranks.
+        normalisers: what each term of the loss is divided by: its weight in the whole optimiser step over all ranks.
+        prior: scores by the policy that the iteration began with, for losses that ask for them (``Loss.appraises``).
+        outlook: rows of the whole optimiser step that are scored before its first micro-batch, which carries them.
     """
 
     rows: Rows
-    normaliser: float
+    normalisers: tuple[float, ...]
+    prior: Scores | None = field(default=None, kw_only=True)
+    outlook: tuple[Rows, ...] = field(default=(), kw_only=True)
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Self:
-        moved = {
-            f.name: value.to(device, non_blocking=non_blocking)
-            for f in fields(self)
-            if isinstance(value := getattr(self, f.name), Tensor | Rows)
-        }
-        return replace(self, **moved)
+        return _move(self, device, non_blocking)
+
+
+def _move(value: Any, device: torch.device, non_blocking: bool) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=non_blocking)
+    if isinstance(value, tuple):
+        return tuple(_move(item, device, non_blocking) for item in value)
+    if isinstance(value, Rows | Scores | Batch):
+        return replace(value, **{f.name: _move(getattr(value, f.name), device, non_blocking) for f in fields(value)})
+    return value
 
 
 def collate_rows(rows: Sequence[Row], pad_id: int) -> Rows:

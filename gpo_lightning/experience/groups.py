@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from gpo_lightning.experience.example import Row
 from gpo_lightning.tree import RolloutTree, Sample
 
 Start = Literal["critical", "prompt", "probe"]
@@ -24,10 +25,17 @@ class Group:
     prefix: tuple[int, ...]
     samples: tuple[Sample, ...]
 
-    @property
-    def context(self) -> tuple[int, ...]:
-        """Prompt and prefix: the state from which all of them were drawn."""
-        return self.tree.prompt + self.prefix
+    def row(self, sample: Sample, prefix_loss: bool = False) -> Row:
+        """A sample's tokens as state and actions.
+
+        Args:
+            sample: one of the group.
+            prefix_loss: whether the kept prefix is action too, as if the policy had drawn prefix and continuation in
+                one go; otherwise it is state, like the prompt.
+        """
+        if not prefix_loss:
+            return Row(self.tree.prompt + self.prefix, sample.tokens[sample.start :], sample.logprobs)
+        return Row(self.tree.prompt, sample.tokens, self.tree.behaviour(self.prefix) + sample.logprobs)
 
 
 def groups(trees: Sequence[RolloutTree], starts: Sequence[Start]) -> Iterator[Group]:

@@ -1,45 +1,23 @@
-"""Experience of policy-gradient losses: responses with an advantage on every token."""
+"""Experience of policy-gradient losses from whole responses: each compared with others from the same start state."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from math import isnan
 
+import torch
 from torch import Tensor
 
 from gpo_lightning.advantages import AdvantageEstimator, GroupMean
-from gpo_lightning.experience.builder import ExperienceBuilder
-from gpo_lightning.experience.example import BLANK_ROW, Batch, Example, Row, collate_rows, spread_over_actions
-from gpo_lightning.experience.groups import Start, groups
+from gpo_lightning.experience.actions import ActionBatch, ActionExample, ActionExperience, finite, spread_over_rows
+from gpo_lightning.experience.example import Example
+from gpo_lightning.experience.groups import Group, Start, groups
+from gpo_lightning.experience.overlong import Overlong
 from gpo_lightning.tree import RolloutTree
 
 
-@dataclass(frozen=True, slots=True)
-class ActionExample(Example):
-    """A response and how much better than expected each of its tokens was.
-
-    Args:
-        row: the tokens.
-        advantages: one an action.
-    """
-
-    row: Row
-    advantages: tuple[float, ...]
-
-    @property
-    def rows(self) -> tuple[Row, ...]:
-        return (self.row,)
-
-
 @dataclass(frozen=True)
-class ActionBatch(Batch):
-    """Adds ``advantages`` ``[R, T]``, 0 outside the mask."""
-
-    advantages: Tensor
-
-
-@dataclass(frozen=True)
-class PolicyGradient(ExperienceBuilder):
+class PolicyGradient(ActionExperience):
     """Every response of a group, its advantage measured against the others from the same start state.
 
     The kept prefix is state, only new tokens are actions. The group that a critical prefix was chosen by (its
@@ -49,35 +27,67 @@ class PolicyGradient(ExperienceBuilder):
     Args:
         starts: start states to learn from, in that order.
         estimator: how advantages are made.
-        keep_uniform: keep groups whose rewards are all equal. Their policy gradient is exactly zero; only a KL term
-            learns from them.
+        keep_uniform: keep groups whose rewards are all equal. Their policy gradient is exactly zero; only a KL term,
+            or whitening over the whole iteration, learns from them.
+        overlong: what becomes of responses near or at the token limit; ``null`` leaves them as they are graded.
+        prefix_loss: whether the kept prefix is learnt too.
     """
 
     starts: Sequence[Start] = ("critical", "prompt")
     estimator: AdvantageEstimator = GroupMean()
     keep_uniform: bool = False
+    overlong: Overlong | None = None
+    prefix_loss: bool = False
 
     @property
     def least_group(self) -> int:
-        return 2
+        return self.estimator.least_group
 
     def build(self, trees: Sequence[RolloutTree], counts: Counter[str]) -> list[Example]:
         examples: list[Example] = []
-        for group in groups(trees, self.starts):
-            advantages = self.estimator.advantages([sample.reward for sample in group.samples])
-            if not self.keep_uniform and not any(advantages):
-                counts["uniform_group"] += 1
-                continue
-            for sample, advantage in zip(group.samples, advantages, strict=True):
-                actions = sample.tokens[sample.start :]
-                row = Row(group.context, actions, sample.logprobs)
-                examples.append(ActionExample(row, (advantage,) * len(actions)))
+        for number, group in enumerate(groups(trees, self.starts)):
+            examples.extend(self._examples(group, number, counts))
         return examples
 
-    def blank(self) -> Example:
-        return ActionExample(BLANK_ROW, ())
+    def _examples(self, group: Group, number: int, counts: Counter[str]) -> list[ActionExample]:
+        shaping = self.overlong
+        rewards = [sample.reward if shaping is None else shaping.reward(sample) for sample in group.samples]
+        advantages = self.estimator.advantages(rewards)
+        compared = self.estimator.least_group > 1
+        if compared and not self.keep_uniform and not any(advantages):
+            counts["uniform_group"] += 1
+            return []
+        examples: list[ActionExample] = []
+        for sample, reward, advantage in zip(group.samples, rewards, advantages, strict=True):
+            row = group.row(sample, self.prefix_loss)
+            if reward is None and not compared:
+                counts["ungraded_left_out"] += 1
+            elif not finite(row):
+                counts["behaviour_not_finite"] += 1
+            elif shaping is not None and not shaping.learns(sample):
+                counts["truncated_left_out"] += 1
+            else:
+                examples.append(ActionExample(row, (advantage,) * len(row.actions), reward, number))
+        return examples
 
-    def collate(self, examples: Sequence[Example], pad_id: int, normaliser: float) -> ActionBatch:
-        actions = cast(Sequence[ActionExample], examples)
-        rows = collate_rows([example.row for example in actions], pad_id)
-        return ActionBatch(rows, normaliser, spread_over_actions([e.advantages for e in actions], rows))
+    def reestimate(self, batches: Sequence[ActionBatch], rewards: Sequence[Tensor]) -> list[ActionBatch]:
+        """Advantages anew, from other rewards than the examples were built with (a KL taken from them, say).
+
+        Args:
+            batches: all of this rank's, so that every group is whole.
+            rewards: ``[R]`` of each batch; NaN where there is none.
+        """
+        flat = torch.cat([row_rewards.double() for row_rewards in rewards]).tolist()
+        numbers = torch.cat([batch.groups for batch in batches]).tolist()
+        places: dict[int, list[int]] = {}
+        for place, number in enumerate(numbers):
+            places.setdefault(number, []).append(place)
+        advantages = [0.0] * len(flat)
+        for number, members in places.items():
+            if number < 0:
+                continue
+            made = self.estimator.advantages([None if isnan(flat[i]) else flat[i] for i in members])
+            for i, advantage in zip(members, made, strict=True):
+                advantages[i] = advantage
+        made_by_batch = torch.tensor(advantages, dtype=torch.float64).split([len(batch.groups) for batch in batches])
+        return [spread_over_rows(batch, made) for batch, made in zip(batches, made_by_batch, strict=True)]

@@ -32,15 +32,18 @@ class PairBatch(Batch):
 
 @dataclass(frozen=True)
 class PreferencePairs(ExperienceBuilder):
-    """Pairs a right with a wrong continuation of the same prefix; the shared prefix carries no loss.
+    """Pairs a right with a wrong continuation of the same prefix.
 
     Args:
         starts: start states to learn from, in that order.
         pairs: most pairs from one start state. Each response is used once before any is used twice.
+        prefix_loss: whether the kept prefix, which both sides share, is learnt too. It cancels where a loss takes
+            the difference of summed log-probabilities (DPO), and nowhere else.
     """
 
     starts: Sequence[Start] = ("critical", "prompt")
     pairs: int = 4
+    prefix_loss: bool = False
 
     @property
     def least_group(self) -> int:
@@ -51,7 +54,8 @@ class PreferencePairs(ExperienceBuilder):
         for group in groups(trees, self.starts):
             pairs = self._pairs(group)
             counts["group_without_pair"] += not pairs
-            examples.extend(PairExample(_row(group, chosen), _row(group, rejected)) for chosen, rejected in pairs)
+            rows = ([group.row(sample, self.prefix_loss) for sample in pair] for pair in pairs)
+            examples.extend(PairExample(chosen, rejected) for chosen, rejected in rows)
         return examples
 
     def _pairs(self, group: Group) -> list[tuple[Sample, Sample]]:
@@ -73,11 +77,7 @@ class PreferencePairs(ExperienceBuilder):
     def blank(self) -> Example:
         return PairExample(BLANK_ROW, BLANK_ROW)
 
-    def collate(self, examples: Sequence[Example], pad_id: int, normaliser: float) -> PairBatch:
+    def collate(self, examples: Sequence[Example], pad_id: int, normalisers: tuple[float, ...]) -> PairBatch:
         pairs = cast(Sequence[PairExample], examples)
         rows = collate_rows([p.chosen for p in pairs] + [p.rejected for p in pairs], pad_id)
-        return PairBatch(rows, normaliser)
-
-
-def _row(group: Group, sample: Sample) -> Row:
-    return Row(group.context, sample.tokens[sample.start :], sample.logprobs)
+        return PairBatch(rows, normalisers)

@@ -1,14 +1,11 @@
 """DPO: the policy's own log-ratio as an implicit reward (Rafailov et al. 2023, arXiv 2305.18290)."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from gpo_lightning.errors import ConfigError
-from gpo_lightning.experience import Batch, Example, ExperienceBuilder, PreferencePairs
-from gpo_lightning.losses.loss import Loss, LossTerms, Scores
+from gpo_lightning.losses.preference import PreferenceLoss, Side, require_positive_beta, require_smoothing
 
 
 def dpo_loss(margins: Tensor, beta: float, label_smoothing: float = 0.0) -> Tensor:
@@ -24,41 +21,44 @@ def dpo_loss(margins: Tensor, beta: float, label_smoothing: float = 0.0) -> Tens
 
 
 @dataclass(frozen=True)
-class DPO(Loss):
-    """Mean over pairs of the sigmoid loss on summed log-probabilities, as trl 1.16's ``sigmoid``.
-
-    On pairs that share a critical prefix the prefix cancels, and the loss is equivalent to advantage-weighted
-    reinforcement learning (METHOD, theorem 5.3).
+class ReferencedPreferenceLoss(PreferenceLoss):
+    """A loss of log-ratios to the reference policy.
 
     Args:
         beta: inverse temperature of the implicit reward.
-        label_smoothing: chance that a label is flipped (cDPO).
     """
 
     beta: float = 0.1
-    label_smoothing: float = 0.0
-    experience: ClassVar[type[ExperienceBuilder]] = PreferencePairs
 
     def __post_init__(self) -> None:
-        if self.beta <= 0 or not 0 <= self.label_smoothing < 0.5:
-            raise ConfigError("model.loss (DPO): beta must be positive, label_smoothing must lie in [0, 0.5).")
+        require_positive_beta(self, self.beta)
 
     @property
     def needs_reference(self) -> bool:
         return True
 
-    def weight(self, example: Example) -> float:
-        return 1.0
+    def pair_rewards(self, side: Side) -> Tensor:
+        return self.beta * side.drift
 
-    def __call__(self, scores: Scores, batch: Batch) -> LossTerms:
-        if scores.reference is None:
-            raise ConfigError("model.loss (DPO) reads a reference policy.")
-        rewards = ((scores.logprobs - scores.reference) * batch.rows.mask).sum(-1)  # [2P]
-        chosen, rejected = rewards.chunk(2)
-        real = batch.rows.mask.sum(-1).chunk(2)[0] > 0  # a padding pair carries no loss
-        losses = dpo_loss(chosen - rejected, self.beta, self.label_smoothing) * real
-        metrics = {
-            "pair_accuracy": ((chosen > rejected) & real).sum() / real.sum().clamp(min=1),
-            "margin": self.beta * ((chosen - rejected).detach() * real).sum() / real.sum().clamp(min=1),
-        }
-        return LossTerms(losses.sum(), metrics)
+
+@dataclass(frozen=True)
+class DPO(ReferencedPreferenceLoss):
+    """Sigmoid loss on summed log-probabilities, as trl 1.16's ``sigmoid``; with ``label_smoothing``, cDPO.
+
+    On pairs that share a critical prefix the prefix cancels, and the loss is equivalent to advantage-weighted
+    reinforcement learning (GPO, theorem 5.3). trl 1.16 ignores label smoothing here; this is the form of
+    Mitchell 2023 and of OpenRLHF.
+
+    Args:
+        beta: inverse temperature of the implicit reward.
+        label_smoothing: chance that a label is flipped.
+    """
+
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_positive_beta(self, self.beta)
+        require_smoothing(self, self.label_smoothing)
+
+    def pair_losses(self, chosen: Side, rejected: Side) -> Tensor:
+        return dpo_loss(chosen.drift - rejected.drift, self.beta, self.label_smoothing)

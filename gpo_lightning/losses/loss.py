@@ -1,28 +1,13 @@
 """The role of a loss: a pure function of per-token log-probabilities and a batch. Losses never see logits."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from gpo_lightning.experience import Batch, Example, ExperienceBuilder
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What the policy says of a batch's tokens.
-
-    Args:
-        logprobs: ``[R, T]`` of the policy, with gradient; 0 outside the mask.
-        reference: ``[R, T]`` of the reference policy, for losses that ask for it.
-        values: ``[R, T]`` of the value head, for losses that ask for it.
-    """
-
-    logprobs: Tensor
-    reference: Tensor | None = None
-    values: Tensor | None = None
+from gpo_lightning.experience import Batch, Example, ExperienceBuilder, ReduceSum, Scores
 
 
 @dataclass(frozen=True)
@@ -30,11 +15,12 @@ class LossTerms:
     """A loss over a micro-batch.
 
     Args:
-        total: scalar sum, not mean: the trainer divides by the weight of the whole optimiser step.
+        sums: one scalar a term, sum and not mean: the trainer divides each by the term's weight in the whole
+            optimiser step (``Loss.weights``) and adds them up.
         metrics: detached scalars, each a mean over the micro-batch.
     """
 
-    total: Tensor
+    sums: tuple[Tensor, ...]
     metrics: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
@@ -47,6 +33,11 @@ class Loss(ABC):
     reads_behaviour: ClassVar[bool] = False
     """Whether it compares with behaviour log-probabilities; the policy's own are then taken at their temperature."""
 
+    @classmethod
+    def default_experience(cls) -> ExperienceBuilder:
+        """The builder that makes the algorithm what its name says."""
+        return cls.experience()
+
     @property
     def needs_reference(self) -> bool:
         """Whether it reads reference log-probabilities."""
@@ -57,9 +48,30 @@ class Loss(ABC):
         """Whether it reads a value head."""
         return False
 
+    @property
+    def reads_context(self) -> bool:
+        """Whether it also reads log-probabilities of the tokens before the actions."""
+        return False
+
+    @property
+    def appraises(self) -> bool:
+        """Whether an iteration's batches are scored once before any of them is learnt (:meth:`appraise`)."""
+        return False
+
+    def appraise(self, batches: Sequence[Batch], builder: ExperienceBuilder, total: ReduceSum) -> Sequence[Batch]:
+        """What follows from the scores of the policy that the iteration begins with (``Batch.prior``).
+
+        Args:
+            batches: of this rank, all of the iteration's.
+            builder: made them.
+            total: element-wise sum over ranks.
+        """
+        return batches
+
     @abstractmethod
-    def weight(self, example: Example) -> float:
-        """An example's share of the normaliser: 1 for losses averaged over examples, its tokens for token means."""
+    def weights(self, example: Example) -> tuple[float, ...]:
+        """An example's share of each term's normaliser: 1 where a mean over examples is meant, its tokens for one
+        over tokens."""
 
     @abstractmethod
     def __call__(self, scores: Scores, batch: Batch) -> LossTerms:
@@ -74,9 +86,3 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def sequence_mean(values: Tensor, mask: Tensor) -> Tensor:
     """``[R]`` each row's mean over its masked tokens; 0 for a row without any."""
     return (values * mask).sum(-1) / mask.sum(-1).clamp(min=1)
-
-
-def k3_divergence(logprobs: Tensor, reference: Tensor) -> Tensor:
-    """Schulman's low-variance, non-negative estimate of KL(policy | reference), per token."""
-    gap = reference - logprobs
-    return torch.expm1(gap) - gap

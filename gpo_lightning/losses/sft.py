@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gpo_lightning.experience import Batch, Demonstrations, Example, ExperienceBuilder
-from gpo_lightning.losses.loss import Loss, LossTerms, Scores, masked_mean
+from gpo_lightning.experience import Batch, Demonstrations, Example, ExperienceBuilder, Scores
+from gpo_lightning.losses.loss import Loss, LossTerms, masked_mean
 
 
 @dataclass(frozen=True)
@@ -13,12 +13,12 @@ class SFT(Loss):
 
     experience: ClassVar[type[ExperienceBuilder]] = Demonstrations
 
-    def weight(self, example: Example) -> float:
-        return float(example.tokens)
+    def weights(self, example: Example) -> tuple[float, ...]:
+        return (float(example.tokens),)
 
     def __call__(self, scores: Scores, batch: Batch) -> LossTerms:
         mask = batch.rows.mask
         return LossTerms(
-            -(scores.logprobs * mask).sum(),
+            (-(scores.logprobs * mask).sum(),),
             {"token_probability": masked_mean(scores.logprobs.detach().exp(), mask)},
         )

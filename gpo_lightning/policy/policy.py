@@ -66,9 +66,13 @@ class Policy(nn.Module):
     """A causal LM whose trainable part is the LoRA adapter; the reference policy is the adapter switched off.
 
     Weights load at construction; build it late (``configure_model``) where that is dear.
+
+    Args:
+        config: what it is made of.
+        values: add a value head: the expected reward before each token, from the last hidden state, 0 at first.
     """
 
-    def __init__(self, config: PolicyConfig) -> None:
+    def __init__(self, config: PolicyConfig, values: bool = False) -> None:
         super().__init__()
         self.config = config
         self.directory = resolve_base(config.base)
@@ -78,6 +82,7 @@ class Policy(nn.Module):
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()
         self.model: PreTrainedModel | PeftModel = _with_adapter(model, config)
+        self.value_head = _value_head(model) if values else None
         self.train()
 
     @property
@@ -123,11 +128,27 @@ class Policy(nn.Module):
         Returns:
             ``[R, T]`` float32 (float64 for a float64 model); 0 outside ``mask``.
         """
+        return self._logprobs(self._hidden(input_ids, attention_mask), input_ids, mask, temperature)
+
+    def logprobs_and_values(
+        self, input_ids: Tensor, attention_mask: Tensor, mask: Tensor, temperature: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`logprobs`, and the value head's estimate before each masked token, ``[R, T]``, in one pass."""
+        if self.value_head is None:
+            raise ConfigError("This policy has no value head.")
+        hidden = self._hidden(input_ids, attention_mask)
+        values = self.value_head(hidden[:, :-1].to(self.value_head.weight.dtype)).squeeze(-1)  # [R, T - 1]
+        laid = torch.nn.functional.pad(values, (1, 0)) * mask
+        return self._logprobs(hidden, input_ids, mask, temperature), laid
+
+    def _hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """``[R, T, H]`` last hidden states."""
         positions = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
-        lm = self.causal_lm
-        hidden = lm.base_model(
+        return self.causal_lm.base_model(
             input_ids=input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False
-        ).last_hidden_state  # [R, T, H]
+        ).last_hidden_state
+
+    def _logprobs(self, hidden: Tensor, input_ids: Tensor, mask: Tensor, temperature: float) -> Tensor:
         wanted = mask[:, 1:].bool()
         chosen = token_logprobs(
             hidden[:, :-1][wanted], input_ids[:, 1:][wanted], self._head(temperature), self.config.logit_chunk
@@ -217,6 +238,14 @@ class Policy(nn.Module):
 
     def _adapter_weights(self) -> dict[str, Tensor]:
         return {name: value.detach().cpu() for name, value in self.model.named_parameters() if value.requires_grad}
+
+
+def _value_head(model: PreTrainedModel) -> nn.Linear:
+    width = cast(Tensor, model.get_input_embeddings().weight).shape[-1]
+    head = nn.Linear(width, 1, dtype=torch.float64 if model.dtype == torch.float64 else torch.float32)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def _with_adapter(model: PreTrainedModel, config: PolicyConfig) -> PreTrainedModel | PeftModel:

@@ -7,7 +7,7 @@ started at some node. Everything else (values, groups, duplicates, rows for the 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import inf
+from math import inf, nan
 
 from gpo_lightning.engines import Purpose
 from gpo_lightning.problems import Problem
@@ -150,6 +150,15 @@ class RolloutTree:
         """Indices of the samples that were drawn from exactly ``prefix``, oldest first."""
         candidates = ((index, self.samples[index]) for index in self.through(prefix))
         return sorted(index for index, sample in candidates if sample.start == len(prefix) and sample.drawn)
+
+    def behaviour(self, prefix: Tokens) -> tuple[float, ...]:
+        """Behaviour log-probabilities of a prefix, by the samples it was taken from; NaN where nobody drew it."""
+        known = [nan] * len(prefix)
+        for index in sorted(self.through(prefix), reverse=True):
+            sample = self.samples[index]
+            if sample.drawn and sample.start < len(prefix):
+                known[sample.start :] = sample.logprobs[: len(prefix) - sample.start]
+        return tuple(known)
 
     def node(self, prefix: Tokens, without: int | None = None) -> Node:
         """What is known at ``prefix``.

@@ -15,10 +15,14 @@ from gpo_lightning.experience import (
     Batch,
     Demonstrations,
     ExperienceBuilder,
+    LabelledResponses,
+    MismatchedResponses,
     PairExample,
     PolicyGradient,
     PreferencePairs,
+    RightResponses,
     Row,
+    ValuedSteps,
     solution_trees,
 )
 from gpo_lightning.experience.example import collate_rows
@@ -30,7 +34,15 @@ PAD = 77
 CONTEXT = (1, 2)
 """Prompt of every tree of :func:`tree_of`."""
 
-BUILDERS = [PolicyGradient(), PreferencePairs(), Demonstrations()]
+BUILDERS = [
+    PolicyGradient(),
+    ValuedSteps(),
+    PreferencePairs(),
+    LabelledResponses(),
+    MismatchedResponses(),
+    Demonstrations(),
+    RightResponses(),
+]
 
 
 def mixed() -> RolloutTree:
@@ -86,12 +98,12 @@ class TestPolicyGradient:
 
     def test_batch_has_advantages_and_behaviour_on_the_actions_and_nowhere_else(self) -> None:
         builder = PolicyGradient(estimator=LeaveOneOut())
-        batch = builder.collate(builder.build([mixed()], Counter())[:2], PAD, normaliser=3.0)
+        batch = builder.collate(builder.build([mixed()], Counter())[:2], PAD, normalisers=(3.0,))
         assert batch.rows.input_ids.tolist() == [[1, 2, 4, 8, 8], [1, 2, 4, 9, PAD]]
         assert batch.rows.mask.tolist() == [[0, 0, 0, 1, 1], [0, 0, 0, 1, 0]]
         assert batch.rows.behaviour.tolist() == [[0, 0, 0, -0.1, -0.2], [0, 0, 0, -0.1, 0]]
         assert batch.advantages.tolist() == [[0, 0, 0, 1, 1], [0, 0, 0, -1, 0]]
-        assert batch.normaliser == 3.0
+        assert batch.normalisers == (3.0,)
 
 
 outcomes = st.lists(st.tuples(st.integers(0, 6), st.sampled_from([None, 0.0, 0.5, 1.0])), max_size=10)
@@ -141,7 +153,7 @@ class TestPreferencePairs:
 
     def test_batch_has_the_chosen_rows_first_and_the_rejected_in_the_same_order(self) -> None:
         pairs = pairs_of([mixed()], 4)
-        batch = PreferencePairs().collate(pairs, PAD, 1.0)
+        batch = PreferencePairs().collate(pairs, PAD, (1.0,))
         chosen, rejected = batch.rows.input_ids.chunk(2)
         for half, side in ((chosen, "chosen"), (rejected, "rejected")):
             rows: list[Row] = [getattr(pair, side) for pair in pairs]
@@ -198,17 +210,17 @@ def test_behaviour_keeps_double_precision() -> None:
 def test_a_blank_example_carries_no_loss_but_can_run_through_the_policy(builder: ExperienceBuilder) -> None:
     blank = builder.blank()
     assert blank.tokens == 0
-    batch = builder.collate([blank], PAD, 1.0)
+    batch = builder.collate([blank], PAD, (1.0,))
     assert not batch.rows.mask.any()
     assert batch.rows.attention_mask.sum(-1).min() >= 2, "one token is predicted at least"
 
 
 @pytest.mark.parametrize("builder", BUILDERS, ids=lambda builder: type(builder).__name__)
 def test_moving_a_batch_moves_every_tensor_and_keeps_its_kind(builder: ExperienceBuilder) -> None:
-    batch = builder.collate([builder.blank()], PAD, 5.0)
+    batch = builder.collate([builder.blank()], PAD, (5.0, 2.0))
     moved = batch.to(torch.device("meta"))
     assert type(moved) is type(batch)
-    assert moved.normaliser == 5.0
+    assert moved.normalisers == (5.0, 2.0)
     assert all(value.device.type == "meta" for value in tensors(moved))
 
 
@@ -218,7 +230,7 @@ def test_an_example_knows_its_loss_tokens_and_its_longest_row() -> None:
 
 
 def test_the_same_trees_give_the_same_examples() -> None:
-    for builder in BUILDERS[:2]:
+    for builder in BUILDERS:
         runs = [builder.build([mixed(), mixed()], Counter()) for _ in range(2)]
         assert all(one == other for one, other in pairwise(runs))
 

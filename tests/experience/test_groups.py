@@ -1,6 +1,8 @@
 """Which continuations are learnt from together, and in what order."""
 
-from gpo_lightning.experience import groups
+from dataclasses import replace
+
+from gpo_lightning.experience import Row, groups
 from gpo_lightning.tree import Curve, RolloutTree
 from tests.conftest import tree_of
 
@@ -67,6 +69,11 @@ def test_a_critical_prefix_nobody_continued_has_no_group() -> None:
     assert prefixes([tree], "critical") == [(4,), ()]
 
 
-def test_the_state_is_prompt_and_prefix() -> None:
+def test_the_kept_prefix_is_state_and_where_asked_action() -> None:
     tree = explored()
-    assert [group.context for group in groups([tree], ("critical", "prompt"))] == [(*tree.prompt, 4), tree.prompt]
+    tree.add(replace(tree.samples[0], tokens=(4, 9), start=1, logprobs=(-0.7,)))
+    (group,) = groups([tree], ("critical",))
+    sample = group.samples[-1]
+    assert group.row(sample) == Row((*tree.prompt, 4), (9,), (-0.7,))
+    drawn = tree.samples[0].logprobs[:1]
+    assert group.row(sample, prefix_loss=True) == Row(tree.prompt, (4, 9), (*drawn, -0.7))

@@ -20,8 +20,8 @@ def examples_of(lengths: list[int]) -> list[Example]:
     return [example(i, length) for i, length in enumerate(lengths)]
 
 
-def tokens(of: Example) -> float:
-    return float(of.tokens)
+def tokens(of: Example) -> tuple[float, ...]:
+    return (float(of.tokens),)
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Ranks:
     """Reductions over several ranks, played one rank after the other: first all speak, then all hear."""
 
     parts: list[list[Example]]
-    weigh: Callable[[Example], float]
+    weigh: Callable[[Example], tuple[float, ...]]
     micro_batch: int
     accumulate: int
 
@@ -44,7 +44,7 @@ class Ranks:
         return [self._rank(part, max(spoken), lambda own: sums) for part in self.parts]
 
     def _rank(self, part: list[Example], steps: int, total: Callable[[list[float]], list[float]]) -> list[MicroBatch]:
-        return schedule(part, self.weigh, self.micro_batch, self.accumulate, lambda n: steps, total)
+        return schedule(part, self.weigh, self.micro_batch, self.accumulate, 1, lambda n: steps, total)
 
 
 def by_step(batches: list[MicroBatch], accumulate: int) -> list[list[MicroBatch]]:
@@ -95,14 +95,14 @@ def test_within_a_step_those_of_like_length_share_a_micro_batch(drawn, micro_bat
         assert list(chain.from_iterable(spans)) == sorted(chain.from_iterable(spans))
 
 
-@pytest.mark.parametrize("weigh", [tokens, lambda _: 1.0], ids=["tokens", "examples"])
+@pytest.mark.parametrize("weigh", [tokens, lambda _: (1.0,)], ids=["tokens", "examples"])
 @given(parts=st.lists(lengths, min_size=1, max_size=3), micro_batch=sizes, accumulate=sizes)
 def test_a_step_is_divided_by_its_weight_over_all_ranks(weigh, parts, micro_batch: int, accumulate: int) -> None:
     ranks = Ranks([examples_of(part) for part in parts], weigh, micro_batch, accumulate).run()
     for step in zip(*(by_step(batches, accumulate) for batches in ranks), strict=True):
         batches = list(chain.from_iterable(step))
-        weight = sum(weigh(e) for e in learnt(batches))
-        assert {batch.normaliser for batch in batches} == {weight or 1.0}
+        weight = sum(weigh(e)[0] for e in learnt(batches))
+        assert {batch.normalisers for batch in batches} == {(weight or 1.0,)}
 
 
 @given(st.lists(lengths, min_size=2, max_size=3), sizes, sizes)
@@ -117,21 +117,21 @@ def test_ranks_with_less_to_learn_stay_in_step(parts, micro_batch: int, accumula
 def test_every_rank_reduces_exactly_once_however_little_it_has() -> None:
     calls: list[str] = []
     schedule(
-        [], tokens, 4, 2, lambda n: calls.append("highest") or 3, lambda w: calls.append("total") or [1.0] * len(w)
+        [], tokens, 4, 2, 1, lambda n: calls.append("highest") or 3, lambda w: calls.append("total") or [1.0] * len(w)
     )
     assert calls == ["highest", "total"]
 
 
 def test_a_rank_without_examples_has_blank_micro_batches_and_the_others_normaliser() -> None:
     batches = schedule([], tokens, 4, 2, highest=lambda n: 3, total=lambda weights: [10.0, 20.0, 30.0])
-    assert [batch.normaliser for batch in batches] == [10.0, 10.0, 20.0, 20.0, 30.0, 30.0]
+    assert [batch.normalisers[0] for batch in batches] == [10.0, 10.0, 20.0, 20.0, 30.0, 30.0]
     batch = batches[0].collate(Demonstrations(), pad_id=0)
     assert not batch.rows.mask.any()
-    assert batch.normaliser == 10.0
+    assert batch.normalisers == (10.0,)
 
 
 def test_nothing_to_learn_anywhere_is_one_step_divided_by_one() -> None:
-    assert schedule([], tokens, 4, 2) == [MicroBatch((), 1.0)] * 2
+    assert schedule([], tokens, 4, 2) == [MicroBatch((), (1.0,), step=((), ())), MicroBatch((), (1.0,))]
 
 
 @given(lengths, sizes, st.integers(1, 6))
@@ -140,4 +140,22 @@ def test_accumulating_instead_of_widening_leaves_every_step_as_it_was(drawn, mic
     examples = examples_of(drawn)
     narrow = by_step(schedule(examples, tokens, micro_batch, accumulate), accumulate)
     wide = schedule(examples, tokens, micro_batch * accumulate, 1)
-    assert [(learnt(step), step[0].normaliser) for step in narrow] == [(list(b.examples), b.normaliser) for b in wide]
+    assert [(learnt(step), step[0].normalisers) for step in narrow] == [(list(b.examples), b.normalisers) for b in wide]
+
+
+@given(lengths, sizes, sizes)
+def test_each_term_of_a_loss_has_its_own_normaliser(drawn, micro_batch: int, accumulate: int) -> None:
+    def both(of: Example) -> tuple[float, ...]:
+        return (1.0, float(of.tokens))
+
+    for step in by_step(schedule(examples_of(drawn), both, micro_batch, accumulate, terms=2), accumulate):
+        one, other = step[0].normalisers
+        assert one == (len(learnt(step)) or 1.0)
+        assert other == (sum(e.tokens for e in learnt(step)) or 1.0)
+
+
+@given(lengths, sizes, sizes)
+def test_the_first_micro_batch_of_a_step_knows_the_whole_step(drawn, micro_batch: int, accumulate: int) -> None:
+    for first, *others in by_step(schedule(examples_of(drawn), tokens, micro_batch, accumulate), accumulate):
+        assert first.step == (first.examples, *(batch.examples for batch in others))
+        assert all(batch.step == () for batch in others)

@@ -16,11 +16,12 @@ from gpo_lightning.experience import (
     Demonstrations,
     ExperienceBuilder,
     MicroBatch,
+    MismatchedResponses,
     PolicyGradient,
     PreferencePairs,
     schedule,
 )
-from gpo_lightning.losses import DPO, GRPO, SFT, Loss
+from gpo_lightning.losses import DAPO, DPO, GRPO, GSPO, KL, KTO, ORPO, SFT, Loss, SequenceClip, TokenClip
 from gpo_lightning.policy import PolicyConfig
 from gpo_lightning.problems import ModularChains, Problem
 from gpo_lightning.sealed import Sealed
@@ -68,7 +69,7 @@ def gradients(
     loss: Loss, builder: ExperienceBuilder, micro_batch: int, accumulate: int
 ) -> list[dict[str, torch.Tensor]]:
     examples = builder.build(trees(), Counter())
-    batches = schedule(examples, loss.weight, micro_batch, accumulate)
+    batches = schedule(examples, loss.weights, micro_batch, accumulate, len(loss.weights(builder.blank())))
     module = GPOModule(loss, PolicyConfig(base="tiny", lora=lora(), dtype="float64"), optimizer=torch.optim.SGD)
     torch.manual_seed(0)
     module.configure_model()
@@ -91,9 +92,12 @@ def gradients(
 
 
 CASES = [
-    (GRPO(clip_low=0.2, clip_high=0.3), PolicyGradient(starts=("prompt",))),
-    (GRPO(beta=0.1), PolicyGradient(starts=("prompt",), keep_uniform=True)),
+    (GRPO(TokenClip(0.2, 0.3)), PolicyGradient(starts=("prompt",))),
+    (DAPO(kl=KL(0.1)), PolicyGradient(starts=("prompt",), keep_uniform=True)),
+    (GSPO(SequenceClip(0.2, 0.2)), PolicyGradient(starts=("prompt",))),
     (DPO(), PreferencePairs(starts=("prompt",), pairs=8)),
+    (ORPO(likelihood="prompt_and_response"), PreferencePairs(starts=("prompt",), pairs=8)),
+    (KTO(), MismatchedResponses(starts=("prompt",))),
     (SFT(), Demonstrations()),
 ]
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.experience import PairBatch, Rows
-from gpo_lightning.losses import DPO, Scores
+from gpo_lightning.experience import PairBatch, Rows, Scores
+from gpo_lightning.losses import DPO
 from gpo_lightning.losses.dpo import dpo_loss
 
 Row = list[tuple[float, float]]
@@ -44,11 +44,11 @@ def by_us(pairs: list[Pair], loss: DPO) -> tuple[float, list[list[float]], dict[
     logprobs, reference, mask = columns
     ids = torch.ones(mask.shape, dtype=torch.long)
     scores = Scores(logprobs.clone().requires_grad_(), reference)
-    terms = loss(scores, PairBatch(Rows(ids, ids, mask, torch.zeros_like(mask)), 1.0))
-    (gradient,) = torch.autograd.grad(terms.total, scores.logprobs)
+    terms = loss(scores, PairBatch(Rows(ids, ids, mask, torch.zeros_like(mask)), (1.0,)))
+    (gradient,) = torch.autograd.grad(terms.sums[0], scores.logprobs)
     assert not gradient[mask == 0].any()
     found = [gradient[i, 2 : len(row) + 2].tolist() for i, row in enumerate(rows)]
-    return float(terms.total.detach()), found, terms.metrics
+    return float(terms.sums[0].detach()), found, terms.metrics
 
 
 def agree(pairs: list[Pair], loss: DPO) -> None:
@@ -121,7 +121,7 @@ def test_without_a_reference_the_loss_says_so() -> None:
     mask = torch.ones(2, 3)
     ids = mask.long()
     with pytest.raises(ConfigError, match="reference"):
-        DPO()(Scores(torch.zeros(2, 3)), PairBatch(Rows(ids, ids, mask, mask), 1.0))
+        DPO()(Scores(torch.zeros(2, 3)), PairBatch(Rows(ids, ids, mask, mask), (1.0,)))
 
 
 def test_it_reads_a_reference_but_no_behaviour() -> None:

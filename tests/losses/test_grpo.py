@@ -9,11 +9,15 @@ from hypothesis import strategies as st
 
 from gpo_lightning.advantages import GroupMean, LeaveOneOut
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.experience import ActionBatch, Rows
-from gpo_lightning.losses import GRPO, Scores
+from gpo_lightning.experience import ActionBatch, Rows, Scores
+from gpo_lightning.losses import GRPO, KL, TokenClip
 
 Row = list[tuple[float, float, float]]
 """Log-probability of the policy, of the behaviour and of the reference, a token."""
+
+
+def grpo(low: float = 0.2, high: float = 0.2, beta: float = 0.0, weighted: bool = True) -> GRPO:
+    return GRPO(TokenClip(low, high), kl=KL(beta, weighted=weighted))
 
 
 def by_hand(rows: list[Row], advantages: list[float], loss: GRPO, correction: bool) -> tuple[float, list[list[float]]]:
@@ -23,15 +27,15 @@ def by_hand(rows: list[Row], advantages: list[float], loss: GRPO, correction: bo
         slopes = []
         for lp, o, q in row:
             r = exp(lp - o)
-            low, high = 1 - loss.clip_low, 1 + loss.clip_high
+            low, high = 1 - loss.surrogate.low, 1 + loss.surrogate.high  # type: ignore[attr-defined]
             clipped = low if r < low else high if r > high else r
             if r * A <= clipped * A:
                 value, slope = -r * A, -r * A
             else:
                 value, slope = -clipped * A, 0.0
             k3, k3_slope = exp(q - lp) - (q - lp) - 1, 1 - exp(q - lp)
-            value += loss.beta * k3 * (r if correction else 1)
-            slope += loss.beta * (r * k3 + r * k3_slope if correction else k3_slope)
+            value += loss.kl.beta * k3 * (r if correction else 1)
+            slope += loss.kl.beta * (r * k3 + r * k3_slope if correction else k3_slope)
             total += value / len(row)
             slopes.append(slope / len(row))
         gradient.append(slopes)
@@ -49,15 +53,15 @@ def by_us(
     logprobs, behaviour, reference, spread, mask = columns
     ids = torch.ones(mask.shape, dtype=torch.long)
     scores = Scores(logprobs.clone().requires_grad_(), reference if loss.needs_reference else None)
-    terms = loss(scores, ActionBatch(Rows(ids, ids, mask, behaviour), 1.0, spread))
-    (gradient,) = torch.autograd.grad(terms.total, scores.logprobs)
+    terms = loss(scores, ActionBatch(Rows(ids, ids, mask, behaviour), (1.0,), spread, spread[:, 0], ids[:, 0]))
+    (gradient,) = torch.autograd.grad(terms.sums[0], scores.logprobs)
     found = [gradient[i, 1 : len(row) + 1].tolist() for i, row in enumerate(rows)]
-    return float(terms.total.detach()), found, terms.metrics
+    return float(terms.sums[0].detach()), found, terms.metrics
 
 
 def agree(rows: list[Row], advantages: list[float], loss: GRPO) -> None:
     total, gradient, _ = by_us(rows, advantages, loss)
-    expected, slopes = by_hand(rows, advantages, loss, loss.kl_correction)
+    expected, slopes = by_hand(rows, advantages, loss, loss.kl.weighted)
     assert total == pytest.approx(expected, rel=1e-6)
     for found, wanted in zip(gradient, slopes, strict=True):
         assert found == pytest.approx(wanted, rel=1e-6, abs=1e-12)
@@ -78,13 +82,13 @@ ADVANTAGES = [1.3, -0.7, -2.0, 0.4, 1.0]
 
 @pytest.mark.parametrize("clip", [(0.2, 0.2), (0.2, 0.28), (0.0, 0.0), (0.9, 5.0)])
 def test_clipped_surrogate_where_every_cut_bites(clip: tuple[float, float]) -> None:
-    agree(ODD, ADVANTAGES, GRPO(clip_low=clip[0], clip_high=clip[1]))
+    agree(ODD, ADVANTAGES, grpo(*clip))
 
 
 @pytest.mark.parametrize("correction", [True, False])
 @pytest.mark.parametrize("beta", [0.04, 1.0])
 def test_kl_to_the_reference(beta: float, correction: bool) -> None:
-    agree(ODD, ADVANTAGES, GRPO(beta=beta, kl_correction=correction))
+    agree(ODD, ADVANTAGES, grpo(beta=beta, weighted=correction))
 
 
 logprob = st.floats(-6, -0.01)
@@ -99,7 +103,7 @@ def test_any_batch(drawn: list[Row], data: st.DataObject, beta: float, correctio
         for t, (lp, o, q) in enumerate(row):
             if min(abs(exp(lp - o) - edge) for edge in (0.8, 1.28)) < 1e-9:
                 row[t] = (lp, lp, q)
-    agree(drawn, advantages, GRPO(0.2, 0.28, beta, correction))
+    agree(drawn, advantages, grpo(0.2, 0.28, beta, correction))
 
 
 def test_the_cut_takes_the_gradient_only_where_the_policy_has_gone_far_enough() -> None:
@@ -127,12 +131,12 @@ def test_a_group_of_equal_rewards_gives_exactly_no_gradient(estimator: GroupMean
 
 
 def test_the_kl_alone_still_teaches_a_group_of_equal_rewards() -> None:
-    _, gradient, _ = by_us([FAR_AND_NEAR], [0.0], GRPO(beta=0.1))
+    _, gradient, _ = by_us([FAR_AND_NEAR], [0.0], grpo(beta=0.1))
     assert any(gradient[0])
 
 
 def test_metrics_say_how_far_the_policy_has_moved() -> None:
-    _, _, metrics = by_us([FAR_AND_NEAR, []], [2.0, 0.0], GRPO(beta=0.1))
+    _, _, metrics = by_us([FAR_AND_NEAR, []], [2.0, 0.0], grpo(beta=0.1))
     drifts = [lp - o for lp, o, _ in FAR_AND_NEAR]
     gaps = [q - lp for lp, _, q in FAR_AND_NEAR]
     assert float(metrics["behaviour_kl"]) == pytest.approx(sum(exp(d) - 1 - d for d in drifts) / 5)
@@ -142,14 +146,17 @@ def test_metrics_say_how_far_the_policy_has_moved() -> None:
 
 def test_a_reference_is_read_only_where_it_is_weighed() -> None:
     assert not GRPO().needs_reference
-    assert GRPO(beta=0.01).needs_reference
+    assert grpo(beta=0.01).needs_reference
     assert GRPO.reads_behaviour
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("clip_low", -0.1), ("clip_low", 1.0), ("clip_high", -0.1), ("beta", -0.1)],
-)
-def test_bad_settings_name_the_field(field: str, value: float) -> None:
-    with pytest.raises(ConfigError, match=rf"model\.loss.*{field}"):
-        GRPO(**{field: value})
+@pytest.mark.parametrize(("low", "high"), [(-0.1, 0.2), (1.0, 0.2), (0.2, -0.1)])
+def test_a_clip_range_out_of_order_is_refused(low: float, high: float) -> None:
+    with pytest.raises(ConfigError, match=r"model\.loss\.surrogate.*low is"):
+        grpo(low, high)
+
+
+@pytest.mark.parametrize("beta", [-0.1, float("nan"), float("inf")])
+def test_a_kl_weight_that_is_no_weight_is_refused(beta: float) -> None:
+    with pytest.raises(ConfigError, match=r"model\.loss\.kl\.beta"):
+        grpo(beta=beta)

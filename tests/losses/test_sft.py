@@ -5,8 +5,8 @@ from math import exp
 import pytest
 import torch
 
-from gpo_lightning.experience import Batch, Demonstration, Row, Rows
-from gpo_lightning.losses import SFT, Scores
+from gpo_lightning.experience import Batch, Demonstration, Row, Rows, Scores
+from gpo_lightning.losses import SFT
 
 LENGTHS = (3, 1, 0, 5)
 
@@ -17,26 +17,26 @@ def batch_of(lengths: tuple[int, ...]) -> tuple[torch.Tensor, Batch]:
         mask[i, 2 : 2 + length] = 1
     ids = torch.ones(mask.shape, dtype=torch.long)
     drawn = torch.empty(mask.shape, dtype=torch.float64).uniform_(-4, 0, generator=torch.Generator().manual_seed(0))
-    return (drawn * mask).requires_grad_(), Batch(Rows(ids, ids, mask, torch.zeros_like(mask)), 1.0)
+    return (drawn * mask).requires_grad_(), Batch(Rows(ids, ids, mask, torch.zeros_like(mask)), (1.0,))
 
 
 def test_value_and_gradient_are_those_of_the_likelihood() -> None:
     logprobs, batch = batch_of(LENGTHS)
     terms = SFT()(Scores(logprobs), batch)
-    (gradient,) = torch.autograd.grad(terms.total, logprobs)
+    (gradient,) = torch.autograd.grad(terms.sums[0], logprobs)
     expected = 0.0
     for i, length in enumerate(LENGTHS):
         for t in range(7):
             carries_loss = 2 <= t < 2 + length
             expected -= logprobs[i, t].item() if carries_loss else 0
             assert gradient[i, t].item() == (-1.0 if carries_loss else 0.0)
-    assert terms.total.item() == pytest.approx(expected, rel=1e-6)
+    assert terms.sums[0].item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_divided_by_the_weights_it_is_the_mean_over_tokens_not_over_responses() -> None:
     logprobs, batch = batch_of(LENGTHS)
-    weight = sum(SFT().weight(Demonstration(Row((1, 1), (4,) * length))) for length in LENGTHS)
-    found = SFT()(Scores(logprobs), batch).total.item() / weight
+    weight = sum(SFT().weights(Demonstration(Row((1, 1), (4,) * length)))[0] for length in LENGTHS)
+    found = SFT()(Scores(logprobs), batch).sums[0].item() / weight
     assert found == pytest.approx(-logprobs[batch.rows.mask.bool()].mean().item(), rel=1e-12)
 
 

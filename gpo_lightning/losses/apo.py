@@ -1,0 +1,57 @@
+"""APO: each side pushed where it should go, not only apart (D'Oosterlinck et al. 2024, arXiv 2408.06266)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from gpo_lightning.experience import ExperienceBuilder, LabelledResponses
+from gpo_lightning.losses.dpo import ReferencedPreferenceLoss
+from gpo_lightning.losses.labelled import LabelledLoss
+from gpo_lightning.losses.preference import Side
+
+
+@dataclass(frozen=True)
+class APOZero(ReferencedPreferenceLoss):
+    """1 - sigmoid(beta chosen) + sigmoid(beta rejected): chosen up, rejected down (trl 1.16's ``apo_zero``).
+
+    For chosen responses better than what the policy says by itself.
+
+    Args:
+        beta: inverse temperature of the implicit reward.
+    """
+
+    def pair_losses(self, chosen: Side, rejected: Side) -> Tensor:
+        return 1 - (self.beta * chosen.drift).sigmoid() + (self.beta * rejected.drift).sigmoid()
+
+
+@dataclass(frozen=True)
+class APODown(ReferencedPreferenceLoss):
+    """sigmoid(beta chosen) + 1 - sigmoid(beta (chosen - rejected)): both down, rejected more (trl's ``apo_down``).
+
+    For chosen responses worse than what the policy says by itself.
+
+    Args:
+        beta: inverse temperature of the implicit reward.
+    """
+
+    def pair_losses(self, chosen: Side, rejected: Side) -> Tensor:
+        apart = self.beta * (chosen.drift - rejected.drift)
+        return (self.beta * chosen.drift).sigmoid() + 1 - apart.sigmoid()
+
+
+@dataclass(frozen=True)
+class APOZeroUnpaired(LabelledLoss):
+    """1 - sigmoid(beta h) for a right response, sigmoid(beta h) for a wrong one (trl's ``apo_zero_unpaired``).
+
+    Args:
+        beta: inverse temperature of the implicit reward.
+        right_weight: of right responses.
+        wrong_weight: of wrong ones.
+    """
+
+    experience: ClassVar[type[ExperienceBuilder]] = LabelledResponses
+
+    def response_losses(self, drift: Tensor, right: Tensor, divergence: Tensor) -> Tensor:
+        liked = (self.beta * drift).sigmoid()
+        return (1 - liked).where(right, liked)

@@ -1,0 +1,47 @@
+"""CPO: DPO without a reference, held to the chosen responses by their likelihood (Xu et al. 2024, arXiv 2401.08417)."""
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from gpo_lightning.errors import ConfigError
+from gpo_lightning.experience import Batch, Example, PairExample, Scores
+from gpo_lightning.losses.dpo import dpo_loss
+from gpo_lightning.losses.loss import LossTerms
+from gpo_lightning.losses.preference import PreferenceLoss, Side, require_positive_beta, require_smoothing
+
+
+@dataclass(frozen=True)
+class CPO(PreferenceLoss):
+    """-log sigmoid(beta (chosen - rejected)) + alpha NLL(chosen), the NLL a mean over tokens (trl 1.16's CPOTrainer).
+
+    Args:
+        beta: inverse temperature of the implicit reward.
+        label_smoothing: chance that a label is flipped.
+        alpha: weight of the chosen responses' negative log-likelihood.
+    """
+
+    beta: float = 0.1
+    label_smoothing: float = 0.0
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive_beta(self, self.beta)
+        require_smoothing(self, self.label_smoothing)
+        if self.alpha < 0:
+            raise ConfigError(f"model.loss (CPO): alpha is {self.alpha}; it must not be negative.")
+
+    def pair_losses(self, chosen: Side, rejected: Side) -> Tensor:
+        return dpo_loss(chosen.logprobs - rejected.logprobs, self.beta, self.label_smoothing)
+
+    def pair_rewards(self, side: Side) -> Tensor:
+        return self.beta * side.logprobs
+
+    def weights(self, example: Example) -> tuple[float, ...]:
+        chosen = example.chosen if isinstance(example, PairExample) else example.rows[0]
+        return (1.0, float(len(chosen.actions)))
+
+    def __call__(self, scores: Scores, batch: Batch) -> LossTerms:
+        terms = super().__call__(scores, batch)
+        likelihood = self.sides(scores, batch)[0].logprobs.sum()
+        return replace(terms, sums=(*terms.sums, -self.alpha * likelihood))

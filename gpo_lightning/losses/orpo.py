@@ -1,0 +1,65 @@
+"""ORPO: imitation of the chosen response and an odds ratio, in one go (Hong et al. 2024, arXiv 2403.07691)."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from gpo_lightning.experience import Batch, Example, PairExample, Scores
+from gpo_lightning.losses.loss import LossTerms
+from gpo_lightning.losses.preference import PreferenceLoss, Side, require_positive_beta
+
+
+def log_odds(mean_logprobs: Tensor) -> Tensor:
+    """log(p / (1 - p)) of p = exp(mean log-probability); a p of 1 is taken as the float below."""
+    below = mean_logprobs.clamp(max=-torch.finfo(mean_logprobs.dtype).eps)
+    return below - torch.log(-torch.expm1(below))
+
+
+@dataclass(frozen=True)
+class ORPO(PreferenceLoss):
+    """NLL(chosen) - beta log sigmoid(log odds ratio), without a reference.
+
+    References differ in the NLL. The paper and LLaMA-Factory take the response alone, each pair's token mean; trl 1.16
+    takes prompt and response, the mean over the batch's tokens. We follow the paper, because the state of a reset is
+    no action to be imitated, and offer trl's.
+
+    Args:
+        beta: weight of the odds ratio (the paper's lambda).
+        likelihood: what is imitated: the ``response``, or ``prompt_and_response`` as trl has it.
+    """
+
+    beta: float = 0.1
+    likelihood: Literal["response", "prompt_and_response"] = "response"
+
+    def __post_init__(self) -> None:
+        require_positive_beta(self, self.beta)
+
+    @property
+    def reads_context(self) -> bool:
+        return self.likelihood == "prompt_and_response"
+
+    def pair_losses(self, chosen: Side, rejected: Side) -> Tensor:
+        return -self.beta * logsigmoid(log_odds(chosen.mean_logprobs) - log_odds(rejected.mean_logprobs))
+
+    def pair_rewards(self, side: Side) -> Tensor:
+        return self.beta * side.mean_logprobs
+
+    def weights(self, example: Example) -> tuple[float, ...]:
+        if not self.reads_context:
+            return (1.0, 1.0)
+        chosen = example.chosen if isinstance(example, PairExample) else example.rows[0]
+        # The first token is predicted by nothing. A pair that only pads a batch has no loss, and so no weight.
+        return (1.0, float(len(chosen) - 1) if chosen.actions else 0.0)
+
+    def __call__(self, scores: Scores, batch: Batch) -> LossTerms:
+        terms = super().__call__(scores, batch)
+        if self.reads_context:
+            rows = batch.rows
+            real = (rows.mask.sum(-1, keepdim=True) > 0) * rows.attention_mask
+            likelihood = (scores.logprobs * real).chunk(2)[0].sum()
+        else:
+            likelihood = self.sides(scores, batch)[0].mean_logprobs.sum()
+        return replace(terms, sums=(*terms.sums, -likelihood))

@@ -1,0 +1,112 @@
+"""The policy-gradient family: advantages from the experience, and four parts that every algorithm is a choice of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, cast
+
+from torch import Tensor
+
+from gpo_lightning.errors import ConfigError
+from gpo_lightning.experience import (
+    ActionBatch,
+    ActionExperience,
+    Batch,
+    Example,
+    ExperienceBuilder,
+    PolicyGradient,
+    ReduceSum,
+    Scores,
+)
+from gpo_lightning.losses.loss import Loss, LossTerms, masked_mean
+from gpo_lightning.losses.parts import KL, Average, Correction, ResponseMean, Surrogate, TokenClip
+
+
+@dataclass(frozen=True)
+class PolicyGradientLoss(Loss):
+    """A surrogate of probability ratios and advantages, averaged, and a KL to the reference.
+
+    The named algorithms are this class with other defaults; every combination may be given in YAML. The advantages
+    are made by ``data.experience`` (its ``estimator``) or, where they need the policy, by :meth:`appraise`.
+
+    Args:
+        surrogate: ratio and clip.
+        average: from tokens to one number.
+        kl: to the reference policy.
+        correction: of the mismatch between engine and trainer; ``null`` takes ratios against the engine's
+            log-probabilities directly, which costs no extra pass.
+    """
+
+    surrogate: Surrogate = TokenClip()
+    average: Average = ResponseMean()
+    kl: KL = KL()
+    correction: Correction | None = None
+    experience: ClassVar[type[ExperienceBuilder]] = ActionExperience
+    reads_behaviour: ClassVar[bool] = True
+
+    @classmethod
+    def default_experience(cls) -> ExperienceBuilder:
+        return PolicyGradient()
+
+    @property
+    def needs_reference(self) -> bool:
+        return self.kl.beta > 0
+
+    @property
+    def appraises(self) -> bool:
+        return self.correction is not None or self.kl.in_reward
+
+    def weights(self, example: Example) -> tuple[float, ...]:
+        return (self.average.weight(example),)
+
+    def appraise(self, batches: Sequence[Batch], builder: ExperienceBuilder, total: ReduceSum) -> Sequence[Batch]:
+        """The KL that is taken from a response's reward changes its advantage, and its group's baseline."""
+        if not self.kl.in_reward:
+            return batches
+        if not isinstance(builder, PolicyGradient):
+            raise ConfigError(
+                f"model.loss.kl.place is reward, but data.experience is {type(builder).__name__}, whose advantages "
+                "are not made of a response's reward. Set model.loss.kl.place to loss."
+            )
+        actions = cast(Sequence[ActionBatch], batches)
+        return builder.reestimate(actions, [batch.rewards - self.penalties(batch).sum(-1) for batch in actions])
+
+    def penalties(self, batch: ActionBatch) -> Tensor:
+        """``[R, T]`` what the KL takes from each token's reward; 0 outside the mask."""
+        if batch.prior is None or batch.prior.reference is None:
+            return batch.advantages * 0
+        return self.kl.beta * self.kl.estimate(batch.prior.logprobs, batch.prior.reference) * batch.rows.mask
+
+    def __call__(self, scores: Scores, batch: Batch) -> LossTerms:
+        batch = cast(ActionBatch, batch)
+        mask, engine = batch.rows.mask, batch.rows.behaviour.to(scores.logprobs.dtype)
+        advantages = batch.advantages.to(scores.logprobs.dtype)
+        trainer = engine if batch.prior is None else batch.prior.logprobs.to(scores.logprobs.dtype)
+        old = engine if self.correction is None else trainer
+        ratio = self.surrogate.ratio(scores.logprobs, old, mask)
+        losses = self.surrogate.losses(ratio, scores.logprobs, advantages)
+        drift = scores.logprobs.detach() - engine
+        metrics = self.surrogate.metrics(ratio, advantages, mask) | {
+            "behaviour_kl": masked_mean(drift.expm1() - drift, mask),
+            "advantage_size": masked_mean(advantages.abs(), mask),
+        }
+        if self.correction is not None:
+            losses = losses * self.correction.weights(trainer, engine, mask)
+            metrics |= self.correction.statistics(trainer, engine, mask)
+        if scores.reference is not None:
+            divergence = self.kl.estimate(scores.logprobs, scores.reference)
+            metrics["reference_kl"] = masked_mean(divergence.detach(), mask)
+            if self.kl.in_loss:
+                losses = losses + self.kl.beta * divergence * (ratio if self.kl.weighted else 1.0)
+        return LossTerms((self.average.sum(losses, mask),), metrics)
+
+
+def terminal_rewards(batch: ActionBatch) -> Tensor:
+    """``[R, T]`` a response's reward on its last action, 0 elsewhere."""
+    mask = batch.rows.mask.to(batch.rewards.dtype)
+    last = (mask.cumsum(-1) == mask.sum(-1, keepdim=True)) & (mask > 0)
+    return last * batch.rewards[:, None]
+
+
+def with_advantages(batches: Sequence[ActionBatch], advantages: Sequence[Tensor]) -> list[ActionBatch]:
+    """The same batches with other advantages."""
+    return [replace(batch, advantages=made) for batch, made in zip(batches, advantages, strict=True)]

@@ -1,0 +1,78 @@
+"""REINFORCE++: no critic and no group, advantages whitened over the whole batch (Hu et al. 2025, arXiv 2501.03262)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from gpo_lightning.advantages import GroupMean, NoBaseline, returns_to_go, whiten
+from gpo_lightning.errors import ConfigError
+from gpo_lightning.experience import ActionBatch, Batch, ExperienceBuilder, PolicyGradient, ReduceSum
+from gpo_lightning.losses.parts import KL, Average, TokenMean
+from gpo_lightning.losses.policy_gradient import PolicyGradientLoss, terminal_rewards, with_advantages
+
+
+@dataclass(frozen=True)
+class ReinforcePlusPlus(PolicyGradientLoss):
+    """Return to go with the KL in the reward, whitened over all tokens of the iteration and all ranks, PPO's clip.
+
+    As verl's ``reinforce_plus_plus`` (unbiased variance; OpenRLHF takes the biased one). Because the mean of the whole
+    iteration is taken away, responses of a group with equal rewards do have a gradient here.
+
+    Args:
+        surrogate: ratio and clip.
+        average: from tokens to one number.
+        kl: to the reference policy, by default in the reward of each token.
+        correction: of the mismatch between engine and trainer.
+        gamma: discount a token.
+    """
+
+    average: Average = TokenMean()
+    kl: KL = KL(beta=0.01, estimator="k1", place="reward")
+    gamma: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gamma <= 1:
+            raise ConfigError(f"model.loss (ReinforcePlusPlus): gamma is {self.gamma}; it must lie in (0, 1].")
+
+    @classmethod
+    def default_experience(cls) -> ExperienceBuilder:
+        return PolicyGradient(estimator=NoBaseline())
+
+    @property
+    def appraises(self) -> bool:
+        return True
+
+    def appraise(self, batches: Sequence[Batch], builder: ExperienceBuilder, total: ReduceSum) -> Sequence[Batch]:
+        actions = cast(Sequence[ActionBatch], batches)
+        masks = [batch.rows.mask for batch in actions]
+        penalties = [self.penalties(b) if self.kl.in_reward else b.advantages * 0 for b in actions]
+        rewards = [terminal_rewards(b) - penalty for b, penalty in zip(actions, penalties, strict=True)]
+        returns = [returns_to_go(r, mask, self.gamma) for r, mask in zip(rewards, masks, strict=True)]
+        return with_advantages(actions, whiten(returns, masks, total))
+
+
+@dataclass(frozen=True)
+class ReinforcePlusPlusBaseline(PolicyGradientLoss):
+    """Reward less the group's mean, whitened over all tokens of the iteration, PPO's clip (verl's ``..._baseline``).
+
+    Args:
+        surrogate: ratio and clip.
+        average: from tokens to one number.
+        kl: to the reference policy.
+        correction: of the mismatch between engine and trainer.
+    """
+
+    average: Average = TokenMean()
+
+    @classmethod
+    def default_experience(cls) -> ExperienceBuilder:
+        return PolicyGradient(estimator=GroupMean(scale=False), keep_uniform=True)
+
+    @property
+    def appraises(self) -> bool:
+        return True
+
+    def appraise(self, batches: Sequence[Batch], builder: ExperienceBuilder, total: ReduceSum) -> Sequence[Batch]:
+        actions = cast(Sequence[ActionBatch], super().appraise(batches, builder, total))
+        masks = [batch.rows.mask for batch in actions]
+        return with_advantages(actions, whiten([batch.advantages for batch in actions], masks, total))
