@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from math import isfinite, nan
+from math import isfinite
 from typing import cast
 
 import torch
@@ -19,13 +19,13 @@ class ActionExample(Example):
     Args:
         row: the tokens.
         advantages: one an action.
-        reward: of the response; ``None`` where no grader could judge.
+        reward: of the response.
         group: number of its group, within this rank and iteration.
     """
 
     row: Row
     advantages: tuple[float, ...]
-    reward: float | None = None
+    reward: float = 0.0
     group: int = -1
 
     @property
@@ -39,7 +39,7 @@ class ActionBatch(Batch):
 
     Args:
         advantages: ``[R, T]``, 0 outside the mask.
-        rewards: ``[R]``, NaN where no grader could judge.
+        rewards: ``[R]``.
         groups: ``[R]`` which responses are compared with each other.
         returns: ``[R, T]`` what a value head should have said, for losses that train one.
     """
@@ -55,12 +55,12 @@ class ActionExperience(ExperienceBuilder):
     """Experience of policy-gradient losses; its kinds differ in where the advantages come from."""
 
     def blank(self) -> Example:
-        return ActionExample(BLANK_ROW, (), reward=0.0)
+        return ActionExample(BLANK_ROW, ())
 
     def collate(self, examples: Sequence[Example], pad_id: int, normalisers: tuple[float, ...]) -> ActionBatch:
         actions = cast(Sequence[ActionExample], examples)
         rows = collate_rows([example.row for example in actions], pad_id)
-        rewards = torch.tensor([nan if e.reward is None else e.reward for e in actions], dtype=torch.float64)
+        rewards = torch.tensor([example.reward for example in actions], dtype=torch.float64)
         advantages = spread_over_actions([e.advantages for e in actions], rows)
         return ActionBatch(rows, normalisers, advantages, rewards, torch.tensor([e.group for e in actions]))
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isnan
 
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ class PolicyGradient(ActionExperience):
 
     The kept prefix is state, only new tokens are actions. The group that a critical prefix was chosen by (its
     probes) is biased upwards in its mean; the group's own baseline takes that out, since every response is compared
-    with responses from the same prefix.
+    with responses from the same prefix. Responses that could not be graded are left out (counted), of the baseline too.
 
     Args:
         starts: start states to learn from, in that order.
@@ -53,14 +52,14 @@ class PolicyGradient(ActionExperience):
         shaping = self.overlong
         rewards = [sample.reward if shaping is None else shaping.reward(sample) for sample in group.samples]
         advantages = self.estimator.advantages(rewards)
-        compared = self.estimator.least_group > 1
-        if compared and not self.keep_uniform and not any(advantages):
+        compares = self.estimator.least_group > 1
+        if compares and not self.keep_uniform and not any(advantages):
             counts["uniform_group"] += 1
             return []
         examples: list[ActionExample] = []
         for sample, reward, advantage in zip(group.samples, rewards, advantages, strict=True):
             row = group.row(sample, self.prefix_loss)
-            if reward is None and not compared:
+            if reward is None:
                 counts["ungraded_left_out"] += 1
             elif not finite(row):
                 counts["behaviour_not_finite"] += 1
@@ -75,7 +74,7 @@ class PolicyGradient(ActionExperience):
 
         Args:
             batches: all of this rank's, so that every group is whole.
-            rewards: ``[R]`` of each batch; NaN where there is none.
+            rewards: ``[R]`` of each batch.
         """
         flat = torch.cat([row_rewards.double() for row_rewards in rewards]).tolist()
         numbers = torch.cat([batch.groups for batch in batches]).tolist()
@@ -86,7 +85,7 @@ class PolicyGradient(ActionExperience):
         for number, members in places.items():
             if number < 0:
                 continue
-            made = self.estimator.advantages([None if isnan(flat[i]) else flat[i] for i in members])
+            made = self.estimator.advantages([flat[i] for i in members])
             for i, advantage in zip(members, made, strict=True):
                 advantages[i] = advantage
         made_by_batch = torch.tensor(advantages, dtype=torch.float64).split([len(batch.groups) for batch in batches])

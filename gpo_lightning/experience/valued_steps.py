@@ -32,7 +32,7 @@ class ValuedSteps(ActionExperience):
                 if not finite(row):
                     counts["behaviour_not_finite"] += 1
                     continue
-                examples.append(ActionExample(row, _by_token(curve), sample.reward))
+                examples.append(ActionExample(row, _by_token(curve), curve.values[-1]))
         return examples
 
 

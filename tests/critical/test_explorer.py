@@ -253,3 +253,30 @@ class TestBadInput:
             RolloutPlan(group=0)
         with pytest.raises(ConfigError, match="reset_probability"):
             RolloutPlan(reset_probability=1.5)
+
+
+class TestRefills:
+    """Dynamic sampling: fresh problems in the place of those that everybody solves, or nobody."""
+
+    PLAN = RolloutPlan(group=2, reset_probability=0.0, refills=4)
+    """With two responses at even odds, half the groups are all right or all wrong."""
+
+    def test_problems_are_drawn_until_enough_groups_are_mixed(self) -> None:
+        problems = Pivots().train()
+        made = explorer(self.PLAN).explore(problems[:6], 0, reserve=problems[6:])
+        mixed = [tree for tree in made.trees if len({sample.reward for sample in tree.samples}) > 1]
+        assert len(mixed) >= 6
+        assert made.counts["refilled"] == len(made.trees) - 6 > 0
+        assert len({tree.problem.id for tree in made.trees}) == len(made.trees), "no problem twice"
+
+    def test_an_empty_reserve_ends_it(self) -> None:
+        problems = Pivots().train()
+        made = explorer(self.PLAN, policy=lambda tokens: {6: 1.0} if len(tokens) == 1 else {EOS: 1.0}).explore(
+            problems[:3], 0, reserve=problems[3:8]
+        )
+        assert len(made.trees) == 8
+
+    def test_without_a_reserve_nothing_is_refilled(self) -> None:
+        made = explorer(self.PLAN).explore(Pivots().train()[:6], 0)
+        assert len(made.trees) == 6
+        assert made.counts["refilled"] == 0

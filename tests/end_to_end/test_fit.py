@@ -66,17 +66,19 @@ def resolved_base() -> str:
 
 
 @pytest.mark.slow
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loss", ["grpo", "ppo"])
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(loss: str, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
     broken.mkdir()
-    arguments = ["fit", *config("quickstart.yaml"), *SMALL, TRANSFORMERS]
+    arguments = ["fit", *config("quickstart.yaml"), *config(f"loss/{loss}.yaml"), *SMALL, TRANSFORMERS]
     gpo(arguments, whole)
     gpo([*arguments, "--trainer.max_epochs=1"], broken)
     (checkpoint,) = (run_directory(broken) / "checkpoints").glob("*.ckpt")
     state = torch.load(checkpoint, weights_only=True)["state_dict"]
     assert state
-    assert all("lora_" in name for name in state), "checkpoints hold the adapter alone"
+    assert all("lora_" in name or "value_head" in name for name in state), "checkpoints hold no base weights"
+    assert any("value_head" in name for name in state) == (loss == "ppo")
     gpo([*arguments, "--ckpt_path", str(checkpoint)], broken)
     first, second = run_directory(whole), run_directory(broken, version=1)
     for name in ("adapter/adapter_model.safetensors",):
@@ -89,11 +91,16 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
-    """All examples of the one iteration in one step: then ranks may not change the gradient, nor the adapter."""
+@pytest.mark.parametrize("loss", ["grpo", "ppo"])
+def test_two_processes_learn_what_one_does(loss: str, tmp_path: Path) -> None:
+    """All examples of the one iteration in one step: then ranks may not change the gradient, nor the adapter.
+
+    PPO's advantages are whitened over all ranks.
+    """
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     two.mkdir()
+    configs = [*config("quickstart.yaml"), *config(f"loss/{loss}.yaml")]
     single = [
         *SMALL,
         TRANSFORMERS,
@@ -104,8 +111,8 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
         "--model.policy.dtype=float64",
         "--trainer.gradient_clip_val=null",
     ]
-    gpo(["fit", *config("quickstart.yaml"), *single], one)
-    gpo(["fit", *config("quickstart.yaml"), *config("trainer/ddp.yaml"), *single], two)
+    gpo(["fit", *configs, *single], one)
+    gpo(["fit", *configs, *config("trainer/ddp.yaml"), *single], two)
     first, second = (adapter_weights(run_directory(folder)) for folder in (one, two))
     assert first.keys() == second.keys()
     assert max(float(value.abs().max()) for name, value in first.items() if "lora_B" in name) > 1e-6

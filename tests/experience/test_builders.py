@@ -1,6 +1,7 @@
 """From trees to examples to tensors, for each kind of experience."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -9,19 +10,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpo_lightning.advantages import LeaveOneOut
+from gpo_lightning.advantages import LeaveOneOut, NoBaseline
 from gpo_lightning.engines import Purpose
 from gpo_lightning.experience import (
     Batch,
     Demonstrations,
     ExperienceBuilder,
     LabelledResponses,
+    MaskTruncated,
     MismatchedResponses,
     PairExample,
     PolicyGradient,
     PreferencePairs,
     RightResponses,
     Row,
+    SoftPunishment,
     ValuedSteps,
     solution_trees,
 )
@@ -89,12 +92,45 @@ class TestPolicyGradient:
         assert [example.advantages for example in examples] == [(0.0,), (0.0, 0.0), (0.0,)]
         assert counts["uniform_group"] == 0
 
-    def test_an_ungraded_response_of_a_mixed_group_stays_with_no_advantage(self) -> None:
-        examples: list[Any] = PolicyGradient().build(
-            [tree_of([((3,), 0, 1.0), ((4,), 0, None), ((5,), 0, 0.0)])], Counter()
-        )
-        assert examples[1].advantages == (0.0,)
-        assert examples[0].advantages[0] == -examples[2].advantages[0] > 0
+    def test_an_ungraded_response_is_left_out_of_baseline_and_experience_and_counted(self) -> None:
+        counts: Counter[str] = Counter()
+        tree = tree_of([((3,), 0, 1.0), ((4,), 0, None), ((5,), 0, 0.0)])
+        examples: list[Any] = PolicyGradient().build([tree], counts)
+        assert [example.row.actions for example in examples] == [(3,), (5,)]
+        assert examples[0].advantages[0] == -examples[1].advantages[0] > 0
+        assert counts["ungraded_left_out"] == 1
+
+    def test_a_response_whose_engine_logprobs_are_not_finite_is_left_out_and_counted(self) -> None:
+        counts: Counter[str] = Counter()
+        tree = mixed()
+        tree.add(replace(tree.samples[1], tokens=(9, 9), logprobs=(-0.1, float("nan"))))
+        examples = PolicyGradient(starts=("prompt",)).build([tree], counts)
+        assert len(examples) == 3
+        assert counts["behaviour_not_finite"] == 1
+
+    def test_without_a_baseline_equal_rewards_are_learnt_from_too(self) -> None:
+        tree = tree_of([((3,), 0, 0.0), ((4,), 0, 0.0)])
+        examples: list[Any] = PolicyGradient(estimator=NoBaseline()).build([tree], Counter())
+        assert [example.reward for example in examples] == [0.0, 0.0]
+
+    def test_the_kept_prefix_is_learnt_where_asked(self) -> None:
+        examples: list[Any] = PolicyGradient(prefix_loss=True).build([mixed()], Counter())
+        assert examples[0].row == Row(CONTEXT, (4, 8, 8), (-0.1, -0.1, -0.2))
+        assert len(examples[0].advantages) == 3
+
+    def test_responses_near_the_limit_lose_reward(self) -> None:
+        tree = tree_of([((3,) * 10, 0, 1.0), ((4,) * 6, 0, 1.0), ((5,), 0, 0.0)])
+        builder = PolicyGradient(estimator=NoBaseline(), overlong=SoftPunishment(limit=10, cache=8))
+        examples: list[Any] = builder.build([tree], Counter())
+        assert [example.reward for example in examples] == [0.0, 0.5, 0.0]
+
+    def test_truncated_responses_can_count_without_being_learnt_from(self) -> None:
+        counts: Counter[str] = Counter()
+        tree = tree_of([((3,), 0, 1.0), ((4,), 0, 1.0), ((5,), 0, 0.0)])
+        tree.samples[2] = replace(tree.samples[2], truncated=True)
+        examples: list[Any] = PolicyGradient(overlong=MaskTruncated()).build([tree], counts)
+        assert [example.row.actions for example in examples] == [(3,), (4,)]
+        assert counts["truncated_left_out"] == 1
 
     def test_batch_has_advantages_and_behaviour_on_the_actions_and_nowhere_else(self) -> None:
         builder = PolicyGradient(estimator=LeaveOneOut())
@@ -104,6 +140,53 @@ class TestPolicyGradient:
         assert batch.rows.behaviour.tolist() == [[0, 0, 0, -0.1, -0.2], [0, 0, 0, -0.1, 0]]
         assert batch.advantages.tolist() == [[0, 0, 0, 1, 1], [0, 0, 0, -1, 0]]
         assert batch.normalisers == (3.0,)
+
+
+class TestValuedSteps:
+    def test_a_token_has_the_advantage_of_its_step(self) -> None:
+        tree = mixed()
+        tree.curves = [Curve((4, 5, 6), (0, 1, 3), (0.5, 0.25, 1.0), critical=1)]
+        (example,) = ValuedSteps().build([tree], Counter())
+        assert example.row == Row(CONTEXT, (4, 5, 6), tree.samples[0].logprobs)  # type: ignore[attr-defined]
+        assert example.advantages == (-0.25, 0.75, 0.75)  # type: ignore[attr-defined]
+
+    def test_a_trajectory_without_any_turn_teaches_nothing_and_is_counted(self) -> None:
+        counts: Counter[str] = Counter()
+        tree = mixed()
+        tree.curves = [Curve((4, 5, 6), (0, 1, 3), (1.0, 1.0, 1.0), critical=0)]
+        assert ValuedSteps().build([tree], counts) == []
+        assert counts["flat_trajectory"] == 1
+
+
+class TestLabelled:
+    def test_each_distinct_graded_response_has_its_label(self) -> None:
+        counts: Counter[str] = Counter()
+        tree = tree_of([((3,), 0, 1.0), ((3,), 0, 1.0), ((4,), 0, 0.4), ((5,), 0, None)])
+        examples: list[Any] = LabelledResponses().build([tree], counts)
+        assert [(example.row.actions, example.right) for example in examples] == [((3,), True), ((4,), False)]
+        assert counts["ungraded_left_out"] == 1
+
+    def test_labels_reach_the_batch(self) -> None:
+        builder = LabelledResponses(starts=("prompt",))
+        batch = builder.collate(builder.build([mixed()], Counter()), PAD, (1.0,))
+        assert batch.right.tolist() == [True, False, False]
+
+
+class TestRightResponses:
+    def test_right_ones_are_kept_once_each(self) -> None:
+        tree = tree_of([((3,), 0, 1.0), ((3,), 0, 1.0), ((4,), 0, 0.0), ((5,), 0, 0.6), ((6,), 0, None)])
+        kept: list[Any] = RightResponses().build([tree], Counter())
+        assert [example.row.actions for example in kept] == [(3,), (5,)]
+
+    def test_the_best_is_kept_alone_where_asked(self) -> None:
+        tree = tree_of([((5,), 0, 0.6), ((3,), 0, 1.0), ((4,), 0, 1.0)])
+        kept: list[Any] = RightResponses(keep="best").build([tree], Counter())
+        assert [example.row.actions for example in kept] == [(3,)]
+
+    def test_a_group_without_a_right_one_is_counted(self) -> None:
+        counts: Counter[str] = Counter()
+        assert RightResponses().build([tree_of([((3,), 0, 0.0)])], counts) == []
+        assert counts["group_without_right"] == 1
 
 
 outcomes = st.lists(st.tuples(st.integers(0, 6), st.sampled_from([None, 0.0, 0.5, 1.0])), max_size=10)

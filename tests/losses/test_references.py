@@ -291,14 +291,16 @@ def trl_rloo_advantages(case: Case) -> dict[str, Tensor]:
     groups = torch.arange(len(rewards)) // settings["num_generations"]
     loss = RLOO(kl=KL(settings["beta"], "k1", "reward"))
     prior = Scores(table(given["behaviour"]), table(given["reference"]))
-    # Column by column, since an advantage is laid on a response's tokens and one of them has none.
     batch = ActionBatch(rows_of(mask), (1.0,), mask * 0, rewards, groups, prior=prior)
     if settings["beta"] == 0:
         return trl_advantages(case, LeaveOneOut())
     penalised = rewards - loss.penalties(batch).sum(-1)
-    made = loss.default_experience().reestimate([batch], [penalised])[0].advantages  # type: ignore[attr-defined]
     direct = by_group(LeaveOneOut(), penalised.tolist(), groups.tolist())
-    assert torch.allclose(made, direct[:, None] * mask)
+    # What was not graded never reaches a batch.
+    graded = ~rewards.isnan()
+    batch = ActionBatch(rows_of(mask[graded]), (1.0,), mask[graded] * 0, rewards[graded], groups[graded])
+    (made,) = loss.default_experience().reestimate([batch], [penalised[graded]])  # type: ignore[attr-defined]
+    assert torch.allclose(made.advantages, direct[graded, None] * mask[graded])
     return {"advantages": direct}
 
 

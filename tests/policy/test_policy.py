@@ -128,3 +128,36 @@ def test_bad_models_are_named() -> None:
         PolicyConfig(quantization=BitsAndBytesConfig(load_in_4bit=True))
     with pytest.raises(ConfigError, match=r"model.policy.lora is null"), Policy(PolicyConfig(base="tiny")).reference():
         pass
+
+
+class TestValueHead:
+    def test_it_is_zero_at_first_and_masked(self) -> None:
+        policy = Policy(PolicyConfig(base="tiny", lora=lora(), dtype="float32"), values=True)
+        inputs = (IDS, torch.ones_like(IDS), mask_after(4))
+        logprobs, values = policy.logprobs_and_values(*inputs)
+        assert torch.equal(logprobs, policy.logprobs(*inputs))
+        assert values.shape == IDS.shape
+        assert not values.any()
+
+    def test_a_value_is_that_of_the_state_before_its_token(self) -> None:
+        """The token itself, and what comes after it, change nothing."""
+        policy = Policy(PolicyConfig(base="tiny", lora=lora(), dtype="float32"), values=True)
+        disturb(policy)
+        other = IDS.clone()
+        other[:, 5:] = 9
+        found, changed = (
+            policy.logprobs_and_values(ids, torch.ones_like(IDS), mask_after(2))[1] for ids in (IDS, other)
+        )
+        assert torch.allclose(found[:, :6], changed[:, :6], atol=1e-6)
+        assert not torch.allclose(found[:, 6:], changed[:, 6:], atol=1e-4)
+        assert not found[:, :2].any()
+
+    def test_it_is_trained_and_no_part_of_an_exported_adapter(self, tmp_path: Path) -> None:
+        policy = Policy(PolicyConfig(base="tiny", lora=lora(), dtype="float32"), values=True)
+        assert "value_head.weight" in policy.trainable_state()
+        policy.export_adapter(tmp_path)
+        Policy(PolicyConfig(base="tiny", adapter=str(tmp_path), dtype="float32"))
+
+    def test_a_policy_without_one_says_so(self, tiny_policy: Policy) -> None:
+        with pytest.raises(ConfigError, match="no value head"):
+            tiny_policy.logprobs_and_values(IDS, torch.ones_like(IDS), mask_after(2))
