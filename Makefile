@@ -7,6 +7,8 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.ready-docs
+REFERENCE := .venv-reference
+REFERENCE_READY := $(REFERENCE)/.ready
 
 QUICKSTART_tiny    := configs/quickstart.yaml
 QUICKSTART_smollm2 := configs/smollm2.yaml
@@ -15,10 +17,10 @@ QUICKSTART_smollm2 := configs/smollm2.yaml
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-gpu check format docs bench tiny clean
+.PHONY: help setup quickstart test test-gpu test-reference check format docs bench losses tiny clean
 
 help: ## this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv with everything the other commands need (with vLLM where it can be had)
 
@@ -35,6 +37,14 @@ test: setup ## the whole test suite; PYTEST_ARGS="-k dpo -x" to narrow it
 
 test-gpu: setup ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
+
+test-reference: setup $(REFERENCE_READY) ## the losses against numbers that trl, verl and OpenRLHF give anew
+	$(REFERENCE)/bin/python scripts/loss_references $(REFERENCE)/references
+	GPO_REFERENCES=$(REFERENCE)/references $(BIN)/python -m pytest -q tests/losses/test_references.py
+
+$(REFERENCE_READY): requirements/reference.txt | $(READY)
+	@VENV="$(VENV)" REFERENCE="$(REFERENCE)" bash scripts/setup_reference.sh
+	@touch $@
 
 check: setup ## style, formatting, types, direction of imports
 	$(BIN)/ruff check
@@ -56,9 +66,12 @@ $(DOCS_READY): $(READY)
 bench: setup ## run every benchmark; each prints a table and writes JSON
 	@set -e; for benchmark in $(wildcard benchmarks/[a-z]*.py); do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
 
+losses: setup ## run every loss for a few iterations and print a table
+	$(BIN)/python benchmarks/losses.py
+
 tiny: setup ## make the tiny built-in weights anew
 	$(BIN)/python scripts/make_tiny.py
 
 clean: ## remove the environment and everything that was built
-	rm -rf $(VENV) site dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(REFERENCE) site dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -203,8 +203,11 @@ class RolloutDataModule(LightningDataModule):
         iteration = trainer.current_epoch
         if self.rollouts is None or iteration % self.refresh_every == 0:
             self.rollouts = self._gather(builder, policy, iteration)
-        examples = builder.build(self.rollouts.trees, self.rollouts.counts)
-        self.rollouts.counts["examples"] = len(examples)
+        skipped: Counter[str] = Counter()
+        examples = builder.build(self.rollouts.trees, skipped)
+        # Set, not added: rollouts that are learnt from again are built again.
+        self.rollouts.counts.update(dict.fromkeys(skipped, 0))
+        self.rollouts.counts |= skipped | Counter(examples=len(examples))
         batches = self._schedule(examples, builder, module.loss, trainer)
         if module.loss.appraises:
             return DataLoader(cast(Any, self._appraise(batches, builder, module, trainer)), batch_size=None)

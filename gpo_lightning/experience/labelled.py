@@ -89,20 +89,25 @@ class MismatchedResponses(LabelledResponses):
     """Adds to every response the same state with another problem's response, from which KTO estimates its KL.
 
     The other problem is the next one in the order of learning that is not the same; an iteration with a single
-    problem has none (counted), and its KL counts as 0.
+    problem has none (counted), and its KL counts as 0. The response is cut where the row would become longer than
+    any real one, which all fit the model's context.
     """
 
     def build(self, trees: Sequence[RolloutTree], counts: Counter[str]) -> list[Example]:
         labelled = self._labelled(trees, counts)
+        longest = max((example.length for example, _ in labelled), default=0)
         examples: list[Example] = []
         for place, (example, problem) in enumerate(labelled):
             others = labelled[place + 1 :] + labelled[:place]
             other = next((other for other, its in others if its != problem), None)
             counts["no_other_problem"] += other is None
-            mismatched = None if other is None else replace(example.row, actions=other.row.actions, behaviour=())
-            examples.append(replace(example, mismatched=mismatched))
+            examples.append(replace(example, mismatched=other and _mismatched(example.row, other.row, longest)))
         return examples
 
     def outlook(self, examples: Sequence[Example], pad_id: int) -> Rows:
         labelled = cast(Sequence[LabelledExample], examples)
         return collate_rows([example.mismatched or BLANK_ROW for example in labelled] or [BLANK_ROW], pad_id)
+
+
+def _mismatched(state: Row, response: Row, longest: int) -> Row:
+    return Row(state.context, response.actions[: longest - len(state.context)])

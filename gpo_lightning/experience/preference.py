@@ -7,6 +7,7 @@ from itertools import islice
 from math import lcm
 from typing import cast
 
+from gpo_lightning.errors import ConfigError
 from gpo_lightning.experience.builder import ExperienceBuilder
 from gpo_lightning.experience.example import BLANK_ROW, Batch, Example, Row, collate_rows
 from gpo_lightning.experience.groups import Group, Start, groups
@@ -44,6 +45,10 @@ class PreferencePairs(ExperienceBuilder):
     starts: Sequence[Start] = ("critical", "prompt")
     pairs: int = 4
     prefix_loss: bool = False
+
+    def __post_init__(self) -> None:
+        if self.pairs < 1:
+            raise ConfigError(f"data.experience (PreferencePairs): pairs is {self.pairs}; it must be at least 1.")
 
     @property
     def least_group(self) -> int:

@@ -28,7 +28,7 @@ class CPO(PreferenceLoss):
     def __post_init__(self) -> None:
         require_positive_beta(self, self.beta)
         require_smoothing(self, self.label_smoothing)
-        if self.alpha < 0:
+        if not 0 <= self.alpha < float("inf"):
             raise ConfigError(f"model.loss (CPO): alpha is {self.alpha}; it must not be negative.")
 
     def pair_losses(self, chosen: Side, rejected: Side) -> Tensor:

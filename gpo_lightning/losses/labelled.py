@@ -29,7 +29,7 @@ class LabelledLoss(Loss):
     def __post_init__(self) -> None:
         if not 0 < self.beta < float("inf"):
             raise ConfigError(f"model.loss ({type(self).__name__}): beta is {self.beta}; it must be positive.")
-        if self.right_weight < 0 or self.wrong_weight < 0:
+        if not (self.right_weight >= 0 and self.wrong_weight >= 0):
             raise ConfigError(
                 f"model.loss ({type(self).__name__}): right_weight is {self.right_weight} and wrong_weight "
                 f"{self.wrong_weight}; neither may be negative."

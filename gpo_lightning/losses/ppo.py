@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -66,6 +66,8 @@ class PPO(PolicyGradientLoss):
                 f"model.loss (PPO): value_weight is {self.value_weight} and value_clip {self.value_clip}; both must "
                 "be positive (value_clip may be null)."
             )
+
+    experience: ClassVar[type[ExperienceBuilder]] = PolicyGradient
 
     @classmethod
     def default_experience(cls) -> ExperienceBuilder:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 from gpo_lightning.advantages import GroupMean, NoBaseline, returns_to_go, whiten
 from gpo_lightning.errors import ConfigError
@@ -34,6 +34,8 @@ class ReinforcePlusPlus(PolicyGradientLoss):
         if not 0 < self.gamma <= 1:
             raise ConfigError(f"model.loss (ReinforcePlusPlus): gamma is {self.gamma}; it must lie in (0, 1].")
 
+    experience: ClassVar[type[ExperienceBuilder]] = PolicyGradient
+
     @classmethod
     def default_experience(cls) -> ExperienceBuilder:
         return PolicyGradient(estimator=NoBaseline())
@@ -63,6 +65,8 @@ class ReinforcePlusPlusBaseline(PolicyGradientLoss):
     """
 
     average: Average = TokenMean()
+
+    experience: ClassVar[type[ExperienceBuilder]] = PolicyGradient
 
     @classmethod
     def default_experience(cls) -> ExperienceBuilder:

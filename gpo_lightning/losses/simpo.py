@@ -25,7 +25,7 @@ class SimPO(PreferenceLoss):
 
     def __post_init__(self) -> None:
         require_positive_beta(self, self.beta)
-        if self.gamma < 0:
+        if not 0 <= self.gamma < float("inf"):
             raise ConfigError(f"model.loss (SimPO): gamma is {self.gamma}; a margin must not be negative.")
 
     def pair_losses(self, chosen: Side, rejected: Side) -> Tensor:

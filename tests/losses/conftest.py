@@ -17,4 +17,4 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     write = terminalreporter.write_line
     write(f"\n{'case':36} {'cases':>5} {'largest gap':>12}  reference")
     for name, (source, cases, gap) in sorted(compared.items(), key=lambda item: item[1][0]):
-        write(f"{name:36} {cases:5} {gap:12.1e}  {source}")
+        write(f"{name:36} {cases:5} {gap:12.1e}  {source.split('; ')[0].split(', ')[0]}")

@@ -64,11 +64,11 @@ class _Clip(Surrogate):
 
     def __post_init__(self) -> None:
         where = f"model.loss.surrogate ({type(self).__name__})"
-        if not 0 <= self.low < 1 or self.high < 0:
+        if not (0 <= self.low < 1 and self.high >= 0):
             raise ConfigError(
                 f"{where}: low is {self.low} and high {self.high}; the ratio is cut to [1 - low, 1 + high]."
             )
-        if self.dual is not None and self.dual < 1 + self.high:
+        if self.dual is not None and not self.dual >= 1 + self.high:
             raise ConfigError(f"{where}: dual is {self.dual}; it must not lie below 1 + high = {1 + self.high}.")
 
     def losses(self, ratio: Tensor, logprobs: Tensor, advantages: Tensor) -> Tensor:
