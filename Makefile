@@ -17,7 +17,7 @@ QUICKSTART_smollm2 := configs/smollm2.yaml
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-gpu test-reference check format docs bench losses tiny clean
+.PHONY: help setup quickstart test test-gpu test-reference check format docs bench bench-search losses tiny clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ $(DOCS_READY): $(READY)
 
 bench: setup ## run every benchmark; each prints a table and writes JSON
 	@set -e; for benchmark in $(wildcard benchmarks/[a-z]*.py); do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
+
+bench-search: setup ## search strategies against known value profiles: hit rate, regret, tokens
+	$(BIN)/python benchmarks/search.py
 
 losses: setup ## run every loss for a few iterations and print a table
 	$(BIN)/python benchmarks/losses.py

@@ -3,9 +3,12 @@
 Everything here works on rollout trees; losses and training are never seen.
 """
 
+from gpo_lightning.critical.bisect import Bisect
+from gpo_lightning.critical.change_point import ChangePoint
 from gpo_lightning.critical.clock import Clock
 from gpo_lightning.critical.drawing import Drawing, Progress, ProgressListener, seeded, seeded_draw
 from gpo_lightning.critical.explorer import Explorer, RolloutPlan, Rollouts
+from gpo_lightning.critical.posterior import ValuePosterior, ValuePrior
 from gpo_lightning.critical.search import Exhaustive, Known, NoSearch, SearchStrategy
 from gpo_lightning.critical.segmenters import Newline, Segmenter
 from gpo_lightning.critical.selectors import (
@@ -20,6 +23,8 @@ from gpo_lightning.critical.selectors import (
 from gpo_lightning.critical.text import token_pieces
 
 __all__ = [
+    "Bisect",
+    "ChangePoint",
     "Clock",
     "Drawing",
     "Exhaustive",
@@ -40,6 +45,8 @@ __all__ = [
     "SearchStrategy",
     "Segmenter",
     "Selector",
+    "ValuePosterior",
+    "ValuePrior",
     "seeded",
     "seeded_draw",
     "token_pieces",

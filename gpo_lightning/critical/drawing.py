@@ -83,13 +83,21 @@ class Drawing:
         self._finished: Counter[tuple[str, Prefix]] = Counter()
         self._tokens = 0
 
-    def ask(self, tree: RolloutTree, prefix: Prefix, count: int) -> None:
-        """Ask for ``count`` continuations of ``prefix``; none where the token limits leave no room (counted)."""
+    def ask(self, tree: RolloutTree, prefix: Prefix, count: int, longest: int | None = None) -> None:
+        """Ask for ``count`` continuations of ``prefix``; none where the token limits leave no room (counted).
+
+        Args:
+            tree: where they will live.
+            prefix: what they continue.
+            count: how many.
+            longest: tokens at which one is cut off, if it should be before the token limits are reached.
+        """
         context = self._engine.capabilities.context
         room = remaining_tokens(self._sampling, tree.prompt, prefix, context)
         if room < 1:
             self._counts["no_room"] += count
             return
+        room = room if longest is None else min(room, longest)
         place = (tree.problem.id, prefix)
         for _ in range(count):
             seed = seeded(self._seed, self._purpose, *place, self._asked[place])

@@ -94,6 +94,7 @@ class _Study:
             nodes=tuple(self.tree.node(self.prefix(t), without=self.index) for t in steps),
             pending=tuple(probing.pending(self.tree, self.prefix(t)) for t in steps),
             reward=self.tree.samples[self.index].reward or 0.0,
+            spent=sum(self.tree.spent(self.prefix(t), Purpose.PROBE) for t in steps),
         )
 
 
@@ -174,22 +175,26 @@ class Explorer:
         by_tree: dict[int, list[_Study]] = {}
         for study in studies:
             by_tree.setdefault(id(study.tree), []).append(study)
-            self._probe(study, probing)
+        self._probe(studies, probing)
         while grown := probing.collect():
-            for study in (study for tree in grown for study in by_tree[id(tree)]):
-                self._probe(study, probing)
+            self._probe([study for tree in grown for study in by_tree[id(tree)]], probing)
         for study in studies:
             sample = study.tree.samples[study.index]
             known = study.known(probing)
             values = self.search.values(known)
             draw = seeded_draw(self.seed, iteration, "critical", study.tree.problem.id, study.index)
-            critical = self.selector.select(values, draw)
+            critical = self.search.critical(known, self.selector, draw)
             trials = tuple(node.trials for node in known.nodes)
             study.tree.curves.append(Curve(sample.tokens, study.boundaries, values, critical, trials))
 
-    def _probe(self, study: _Study, probing: Drawing) -> None:
-        for step, count in self.search.probes(study.known(probing)).items():
-            probing.ask(study.tree, study.prefix(step), count)
+    def _probe(self, studies: Sequence[_Study], probing: Drawing) -> None:
+        known = [study.known(probing) for study in studies]
+        for study, its, wanted in zip(studies, known, self.search.probes(known, self.selector), strict=True):
+            for step, count in wanted.items():
+                prefix = study.prefix(step)
+                # Another trajectory through the same prefix may have asked a moment ago.
+                asked = probing.pending(study.tree, prefix) - its.pending[step]
+                probing.ask(study.tree, prefix, max(0, count - asked), self.search.longest(its, step))
 
     def _choose(self, tree: RolloutTree, iteration: int, counts: Counter[str]) -> list[_Study]:
         """The trajectories of a tree to explore."""

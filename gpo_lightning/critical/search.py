@@ -1,9 +1,11 @@
-"""Where to spend probes: a strategy looks at what is known of a trajectory and asks for more."""
+"""Where to spend probes: a strategy looks at what is known of trajectories and asks for more."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
 
+from gpo_lightning.critical.selectors import Selector
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.tree import Node
 
@@ -17,28 +19,60 @@ class Known:
         nodes: ``[n]`` what the tree knows before each step.
         pending: ``[n]`` probes in flight there.
         reward: the trajectory's own outcome, V(s_n).
+        spent: tokens of the probes that were drawn for it and have finished.
     """
 
     boundaries: tuple[int, ...]
     nodes: tuple[Node, ...]
     pending: tuple[int, ...]
     reward: float
+    spent: int = 0
+
+    @property
+    def steps(self) -> int:
+        return len(self.nodes)
+
+    @property
+    def tokens(self) -> int:
+        """Length of the trajectory."""
+        return self.boundaries[-1]
+
+    def remaining(self, step: int) -> int:
+        """Tokens that the trajectory itself took from before ``step`` to its end."""
+        return self.boundaries[-1] - self.boundaries[step]
+
+
+Wanted = dict[int, int]
+"""Step index -> number of probes, beyond those known and pending."""
 
 
 class SearchStrategy(ABC):
     """Asks for probes until the step values are known well enough.
 
-    A strategy keeps no state: it is asked again whenever a probe of the trajectory finishes, and everything it
-    needs is in ``known``. So many trajectories are searched at once, and an interrupted search goes on.
+    A strategy keeps no state: it is asked again whenever probes finish, and everything it needs is in ``Known``. So
+    many trajectories are searched at once, and an interrupted search goes on.
     """
 
     @abstractmethod
-    def probes(self, known: Known) -> Mapping[int, int]:
-        """Probes wanted beyond those known and pending: step index -> number. Empty: nothing more is wanted."""
+    def probes(self, studies: Sequence[Known], selector: Selector) -> list[Wanted]:
+        """Probes wanted for each trajectory; an empty one: nothing more, or nothing before those in flight are back.
+
+        Args:
+            studies: trajectories of which something new is known, or nothing yet.
+            selector: what the values are for.
+        """
 
     @abstractmethod
     def values(self, known: Known) -> tuple[float, ...]:
         """``[n + 1]`` estimates of V before each step, the last one the reward."""
+
+    def critical(self, known: Known, selector: Selector, draw: Random) -> int:
+        """The critical step, by what was found out."""
+        return selector.select(self.values(known), draw)
+
+    def longest(self, known: Known, step: int) -> int | None:
+        """Most tokens of a probe before ``step``; ``None`` for as many as a rollout may have."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -59,7 +93,10 @@ class Exhaustive(SearchStrategy):
         if self.samples < 1:
             raise ConfigError(f"data.search: samples is {self.samples}; at least one probe a step is needed.")
 
-    def probes(self, known: Known) -> Mapping[int, int]:
+    def probes(self, studies: Sequence[Known], selector: Selector) -> list[Wanted]:
+        return [self._missing(known) for known in studies]
+
+    def _missing(self, known: Known) -> Wanted:
         missing = {
             t: self.samples - node.drawn - pending
             for t, (node, pending) in enumerate(zip(known.nodes, known.pending, strict=True))
@@ -67,19 +104,24 @@ class Exhaustive(SearchStrategy):
         return {t: count for t, count in missing.items() if count > 0}
 
     def values(self, known: Known) -> tuple[float, ...]:
-        values: list[float] = []
-        for node in known.nodes:
-            value = node.value
-            values.append(value if value is not None else (values[-1] if values else 0.5))
-        return (*values, known.reward)
+        return carried(known)
 
 
 @dataclass(frozen=True)
 class NoSearch(SearchStrategy):
     """Asks for nothing, and reads what siblings happen to tell: for a random reset, which needs no values."""
 
-    def probes(self, known: Known) -> Mapping[int, int]:
-        return {}
+    def probes(self, studies: Sequence[Known], selector: Selector) -> list[Wanted]:
+        return [{} for _ in studies]
 
     def values(self, known: Known) -> tuple[float, ...]:
-        return Exhaustive(1).values(known)
+        return carried(known)
+
+
+def carried(known: Known) -> tuple[float, ...]:
+    """``[n + 1]`` mean rewards; a prefix of which nothing is known takes the value before it."""
+    values: list[float] = []
+    for node in known.nodes:
+        value = node.value
+        values.append(value if value is not None else (values[-1] if values else 0.5))
+    return (*values, known.reward)

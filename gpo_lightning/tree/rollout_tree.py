@@ -151,6 +151,11 @@ class RolloutTree:
         candidates = ((index, self.samples[index]) for index in self.through(prefix))
         return sorted(index for index, sample in candidates if sample.start == len(prefix) and sample.drawn)
 
+    def spent(self, prefix: Tokens, purpose: Purpose) -> int:
+        """Tokens drawn from exactly ``prefix`` for a purpose."""
+        drawn = (self.samples[index] for index in self.group(prefix))
+        return sum(len(sample.tokens) - sample.start for sample in drawn if sample.purpose is purpose)
+
     def behaviour(self, prefix: Tokens) -> tuple[float, ...]:
         """Behaviour log-probabilities of a prefix, by the samples it was taken from; NaN where nobody drew it."""
         known = [nan] * len(prefix)

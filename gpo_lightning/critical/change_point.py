@@ -1,0 +1,122 @@
+"""Search by expected gain: probes go where, by the change-point posterior, a token tells most about the choice."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil, comb
+from random import Random
+
+import torch
+from torch import Tensor
+
+from gpo_lightning.critical.posterior import ValuePosterior, ValuePrior, trials_of
+from gpo_lightning.critical.search import Known, SearchStrategy, Wanted
+from gpo_lightning.critical.selectors import Selector
+from gpo_lightning.errors import ConfigError
+
+_NEAR = 0.05
+"""Two steps whose scores differ by less are equally good choices."""
+
+
+@dataclass(frozen=True)
+class ChangePoint(SearchStrategy):
+    """Reads probes through :class:`ValuePosterior`, and places them by value of information a token.
+
+    Whole value profiles are drawn from the posterior. Each says how probes before a step would come out, and what the
+    selector would score; so the expected score of the best choice *after* probing is an average over profiles, and
+    what it gains over the best choice now, for every token it costs, decides where to probe next (Frazier et al.
+    2008, "knowledge gradient"; looking further ahead than is bought, because a few trials alone seldom change a
+    choice). Late prefixes are cheap, early ones dear, and settled stretches tell nothing; all three follow by
+    themselves.
+
+    Args:
+        budget: most tokens of probes for a trajectory, in multiples of its own length. Never exceeded.
+        batch: probes asked for at once.
+        lookahead: trials that the gain is reckoned for.
+        sure: stops when the chosen step is within 0.05 of the best with this probability.
+        cap: longest probe, in multiples of what the trajectory itself had left (and 8 tokens more). A probe that
+            reaches it is graded as it stands, and counted as ``truncated``.
+        profiles: drawn from the posterior for every decision.
+        prior: what is believed of values beforehand.
+    """
+
+    budget: float = 8.0
+    batch: int = 4
+    lookahead: int = 16
+    sure: float = 0.95
+    cap: float = 2.0
+    profiles: int = 96
+    prior: ValuePrior = ValuePrior()
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch", 1), ("lookahead", 1), ("profiles", 2)):
+            if getattr(self, name) < least:
+                raise ConfigError(
+                    f"data.search (ChangePoint): {name} is {getattr(self, name)}; it must be at least {least}."
+                )
+        if not (self.budget >= 0 and self.cap > 0 and 0 < self.sure <= 1):
+            raise ConfigError(
+                f"data.search (ChangePoint): budget is {self.budget}, cap {self.cap} and sure {self.sure}; budget must "
+                "not be negative, cap must be positive, sure must lie in (0, 1]."
+            )
+
+    def longest(self, known: Known, step: int) -> int:
+        return ceil(self.cap * known.remaining(step)) + 8
+
+    def probes(self, studies: Sequence[Known], selector: Selector) -> list[Wanted]:
+        wanted: list[Wanted] = [{} for _ in studies]
+        places = [i for i, known in enumerate(studies) if not any(known.pending) and any(self._affordable(known))]
+        if places:
+            chosen = self._choose([studies[i] for i in places], selector)
+            for i, (step, count) in zip(places, chosen, strict=True):
+                wanted[i] = {step: count} if count else {}
+        return wanted
+
+    def _affordable(self, known: Known) -> list[int]:
+        """``[n]`` probes before each step that the rest of the budget is sure to pay for."""
+        left = int(self.budget * known.tokens) - known.spent
+        return [max(0, min(self.batch, left // self.longest(known, t))) for t in range(known.steps)]
+
+    def _choose(self, studies: Sequence[Known], selector: Selector) -> list[tuple[int, int]]:
+        """For each trajectory the step to probe, and how often; 0 where the choice is sure enough."""
+        width = max(known.steps for known in studies)
+        paths = self._posterior(studies).paths(self.profiles, torch.Generator().manual_seed(0))  # [B, S, width + 1]
+        counts = torch.tensor([[*self._affordable(k), *[0] * (width - k.steps)] for k in studies])
+        costs = torch.tensor([[*map(k.remaining, range(k.steps)), *[1] * (width - k.steps)] for k in studies])
+        inside = torch.tensor([[t < known.steps for t in range(width)] for known in studies])
+        scores = selector.scores(paths).masked_fill(~inside[:, None], -torch.inf)  # [B, S, width]
+        gains = self._gains(paths[..., :-1], scores) / costs
+        # Where no outcome would change the choice, the least known value may yet.
+        doubt = paths[..., :-1].std(1) / costs * 1e-6
+        best = (gains + doubt).masked_fill(counts == 0, -1.0).argmax(-1)
+        counts = counts * (self._sureness(scores) < self.sure)[:, None]
+        return [(int(step), int(row[step])) for step, row in zip(best, counts, strict=True)]
+
+    @cached_property
+    def _ways(self) -> Tensor:
+        return torch.tensor([float(comb(self.lookahead, k)) for k in range(self.lookahead + 1)], dtype=torch.float64)
+
+    def _gains(self, values: Tensor, scores: Tensor) -> Tensor:
+        """``[B, n]`` how much better the best expected score is after ``lookahead`` trials before each step."""
+        k = torch.arange(self.lookahead + 1, dtype=torch.float64)
+        odds = self._ways * values[..., None] ** k * (1 - values[..., None]) ** (self.lookahead - k)  # [B, S, n, K]
+        finite = scores.nan_to_num(neginf=-1e3)
+        after = torch.einsum("bsnk,bsm->bnkm", odds, finite) / scores.shape[1]
+        return after.amax(-1).sum(-1) - finite.mean(1).amax(-1, keepdim=True)
+
+    def _sureness(self, scores: Tensor) -> Tensor:
+        """``[B]`` probability that the step chosen now is as good as the best."""
+        chosen = scores.mean(1).argmax(-1)[:, None, None].expand(-1, scores.shape[1], 1)
+        return (scores.gather(-1, chosen).squeeze(-1) >= scores.amax(-1) - _NEAR).double().mean(-1)
+
+    def _posterior(self, studies: Sequence[Known]) -> ValuePosterior:
+        successes, trials, steps = trials_of([[node.rewards for node in known.nodes] for known in studies])
+        outcomes = torch.tensor([known.reward for known in studies], dtype=torch.float64)
+        return ValuePosterior(successes, trials, outcomes, steps, self.prior)
+
+    def values(self, known: Known) -> tuple[float, ...]:
+        return (*self._posterior([known]).values[0, : known.steps].tolist(), known.reward)
+
+    def critical(self, known: Known, selector: Selector, draw: Random) -> int:
+        paths = self._posterior([known]).paths(1024, torch.Generator().manual_seed(0))[0]
+        return selector.first_best(selector.scores(paths).mean(0), draw)

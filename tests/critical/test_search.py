@@ -1,0 +1,128 @@
+"""Invariant 3: each strategy finds the known critical step, and keeps within its budget; odd input has a result."""
+
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpo_lightning.critical import (
+    Bisect,
+    ChangePoint,
+    Exhaustive,
+    Known,
+    MaxAbsAdvantage,
+    MaxAdvantage,
+    MaxValue,
+    MaxVariance,
+    MinAdvantage,
+    NoSearch,
+    RandomStep,
+    RolloutPlan,
+    SearchStrategy,
+)
+from gpo_lightning.engines import Purpose
+from gpo_lightning.errors import ConfigError
+from gpo_lightning.tree import Node
+from tests.critical.test_explorer import PIVOT, Pivots, explorer
+
+STRATEGIES: list[SearchStrategy] = [Exhaustive(4), Bisect(8), ChangePoint(), ChangePoint(budget=3.0), NoSearch()]
+SELECTORS = [MaxAdvantage(), MaxAbsAdvantage(), MinAdvantage(), MaxValue(), MaxVariance(), RandomStep()]
+NAMES = [f"{type(strategy).__name__}-{i}" for i, strategy in enumerate(STRATEGIES)]
+
+
+@pytest.mark.parametrize(
+    ("search", "least"),
+    [(Exhaustive(16), 0.85), (Bisect(16), 0.75), (ChangePoint(budget=20.0), 0.85)],
+    ids=["exhaustive", "bisect", "change_point"],
+)
+def test_the_known_pivot_is_found(search: SearchStrategy, least: float) -> None:
+    plan = RolloutPlan(group=8, reset_probability=1.0, explored=1, resets=0)
+    made = explorer(plan, search).explore(Pivots().train(), 0)
+    curves = [c for tree in made.trees for c in tree.curves if c.values[-1] == 1 and c.tokens[PIVOT] == 4]
+    assert len(curves) > 5
+    assert sum(curve.critical == PIVOT for curve in curves) >= least * len(curves)
+
+
+@pytest.mark.parametrize("budget", [0.0, 0.5, 2.0, 6.0])
+def test_the_budget_is_never_exceeded(budget: float) -> None:
+    plan = RolloutPlan(group=8, reset_probability=1.0, explored=1, resets=0, mixed_only=False)
+    made = explorer(plan, ChangePoint(budget=budget, sure=1.0)).explore(Pivots().train(), 0)
+    for tree in made.trees:
+        spent = sum(len(s.tokens) - s.start for s in tree.samples if s.purpose is Purpose.PROBE)
+        for curve in tree.curves:
+            assert spent <= budget * len(curve.tokens)
+            assert 0 <= curve.critical < len(curve.boundaries) - 1
+
+
+def test_change_point_spends_less_than_exhaustive_where_the_pivot_is_clear() -> None:
+    plan = RolloutPlan(group=8, reset_probability=1.0, explored=1, resets=0)
+    spent = []
+    for search in (Exhaustive(16), ChangePoint(budget=20.0)):
+        runner = explorer(plan, search)
+        runner.explore(Pivots().train(), 0)
+        spent.append(runner.engine.ledger.state_dict()[Purpose.PROBE]["generated"])
+    assert spent[1] < spent[0] / 2
+
+
+trials = st.lists(st.sampled_from([0.0, 1.0]), max_size=6).map(tuple)
+
+
+@st.composite
+def knowns(draw: Any) -> Known:
+    lengths = draw(st.lists(st.integers(1, 30), min_size=1, max_size=8))
+    boundaries = tuple(sum(lengths[:i]) for i in range(len(lengths) + 1))
+    nodes = tuple(Node((), draw(trials)) for _ in lengths)
+    return Known(boundaries, nodes, (0,) * len(nodes), draw(st.sampled_from([0.0, 1.0])), draw(st.integers(0, 300)))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=NAMES)
+@pytest.mark.parametrize("selector", SELECTORS, ids=lambda s: type(s).__name__)
+@settings(max_examples=15)
+@given(studies=st.lists(knowns(), min_size=1, max_size=4))
+def test_whatever_is_known_it_asks_for_real_steps_and_chooses_one(
+    strategy: SearchStrategy, selector: Any, studies: list[Known]
+) -> None:
+    asked = strategy.probes(studies, selector)
+    assert len(asked) == len(studies)
+    for known, wanted in zip(studies, asked, strict=True):
+        assert all(0 <= step < known.steps and count > 0 for step, count in wanted.items())
+        values = strategy.values(known)
+        assert len(values) == known.steps + 1
+        assert values[-1] == known.reward
+        assert all(0 <= value <= 1 for value in values)
+        assert 0 <= strategy.critical(known, selector, Random(0)) < known.steps
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES[1:4], ids=NAMES[1:4])
+def test_it_waits_for_probes_in_flight(strategy: SearchStrategy) -> None:
+    nodes = tuple(Node((), (1.0, 0.0)) for _ in range(3))
+    known = Known((0, 5, 9, 12), nodes, (0, 2, 0), 1.0)
+    assert strategy.probes([known], MaxAdvantage()) == [{}]
+
+
+def test_trajectories_are_searched_independently_of_each_other() -> None:
+    nodes = [tuple(Node((), seen) for seen in rows) for rows in (((1.0, 0.0), (), ()), ((0.0,) * 4, (), (), (), ()))]
+    studies = [Known((0, 5, 9, 12), nodes[0], (0,) * 3, 1.0), Known((0, 4, 8, 12, 20, 25), nodes[1], (0,) * 5, 1.0)]
+    search = ChangePoint()
+    together = search.probes(studies, MaxAdvantage())
+    assert all(together)
+    alone = [search.probes([known], MaxAdvantage())[0] for known in studies]
+    assert [sum(wanted.values()) for wanted in together] == [sum(wanted.values()) for wanted in alone]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Bisect(0),
+        lambda: ChangePoint(batch=0),
+        lambda: ChangePoint(budget=-1.0),
+        lambda: ChangePoint(cap=0.0),
+        lambda: ChangePoint(sure=0.0),
+        lambda: ChangePoint(profiles=1),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(make: Any) -> None:
+    with pytest.raises(ConfigError, match=r"data\.search"):
+        make()
