@@ -10,7 +10,7 @@ from gpo_lightning.critical.drawing import Drawing, Progress, ProgressListener, 
 from gpo_lightning.critical.explorer import Explorer, RolloutPlan, Rollouts
 from gpo_lightning.critical.posterior import ValuePosterior, ValuePrior
 from gpo_lightning.critical.search import Exhaustive, Known, NoSearch, SearchStrategy
-from gpo_lightning.critical.segmenters import Newline, Segmenter
+from gpo_lightning.critical.segmenters import FixedLength, LowProbability, Marker, Newline, Segmenter, Sentence
 from gpo_lightning.critical.selectors import (
     MaxAbsAdvantage,
     MaxAdvantage,
@@ -29,7 +29,10 @@ __all__ = [
     "Drawing",
     "Exhaustive",
     "Explorer",
+    "FixedLength",
     "Known",
+    "LowProbability",
+    "Marker",
     "MaxAbsAdvantage",
     "MaxAdvantage",
     "MaxValue",
@@ -45,6 +48,7 @@ __all__ = [
     "SearchStrategy",
     "Segmenter",
     "Selector",
+    "Sentence",
     "ValuePosterior",
     "ValuePrior",
     "seeded",

@@ -213,8 +213,9 @@ class Explorer:
         return [study for study in studies if len(study.boundaries) > 2]
 
     def _study(self, tree: RolloutTree, index: int) -> _Study:
-        pieces = token_pieces(self.tokenizer, tree.samples[index].tokens)
-        return _Study(tree, index, self.segmenter.boundaries(pieces))
+        sample = tree.samples[index]
+        pieces = token_pieces(self.tokenizer, sample.tokens)
+        return _Study(tree, index, self.segmenter.boundaries(pieces, sample.logprobs))
 
     def _reset(self, trees: Sequence[RolloutTree], iteration: int, counts: Counter[str]) -> None:
         """Bring the group at every critical prefix to size; the probes made there are part of it."""

@@ -1,34 +1,53 @@
 """Where one reasoning step ends and the next begins."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from math import exp
+from typing import Literal
 
 from gpo_lightning.errors import ConfigError
 
+Logprobs = Sequence[float]
+
 
 class Segmenter(ABC):
-    """Cuts a response into steps."""
+    """Cuts a response into steps.
+
+    All of them merge alike: a step of fewer than ``min_tokens`` tokens, or without visible text, joins the next one,
+    and at the end of the response the one before. If more than ``max_steps`` remain, neighbours are merged evenly.
+    """
+
+    min_tokens: int
+    max_steps: int
+
+    def __post_init__(self) -> None:
+        if self.min_tokens < 1 or self.max_steps < 1:
+            raise ConfigError("data.segmenter: min_tokens and max_steps must be at least 1.")
 
     @abstractmethod
-    def boundaries(self, pieces: Sequence[str]) -> tuple[int, ...]:
+    def ends(self, pieces: Sequence[str], logprobs: Logprobs) -> list[int]:
+        """Ascending token offsets at which a step ends, before merging."""
+
+    def boundaries(self, pieces: Sequence[str], logprobs: Logprobs = ()) -> tuple[int, ...]:
         """Step boundaries as token offsets.
 
         Args:
             pieces: the text each response token adds.
+            logprobs: behaviour log-probability of each token; only some segmenters read them.
 
         Returns:
             ``[n + 1]`` strictly increasing offsets from 0 to ``len(pieces)``; step t is ``[b_t, b_{t+1})``.
             An empty response has none: ``(0,)``.
         """
+        return merge_steps(pieces, self.ends(pieces, logprobs), self.min_tokens, self.max_steps)
 
 
 @dataclass(frozen=True)
 class Newline(Segmenter):
     """A step ends with a line; short steps are merged (METHOD: the paper's rule, by its authors' earlier code).
-
-    A step of fewer than ``min_tokens`` tokens, or without visible text, joins the next one, and at the end of the
-    response the one before. If more than ``max_steps`` remain, neighbours are merged evenly.
 
     >>> Newline(min_tokens=1).boundaries(["1", "+1=", "2", "\\n", "so", " 2", ""])
     (0, 4, 7)
@@ -41,17 +60,112 @@ class Newline(Segmenter):
     min_tokens: int = 30
     max_steps: int = 30
 
-    def __post_init__(self) -> None:
-        if self.min_tokens < 1 or self.max_steps < 1:
-            raise ConfigError("data.segmenter: min_tokens and max_steps must be at least 1.")
+    def ends(self, pieces: Sequence[str], logprobs: Logprobs) -> list[int]:
+        return [i + 1 for i, piece in enumerate(pieces) if "\n" in piece]
 
-    def boundaries(self, pieces: Sequence[str]) -> tuple[int, ...]:
-        ends = [i + 1 for i, piece in enumerate(pieces) if "\n" in piece]
-        return merge_steps(pieces, ends, self.min_tokens, self.max_steps)
+
+@dataclass(frozen=True)
+class Marker(Segmenter):
+    """A step begins, or ends, where a regular expression matches.
+
+    >>> Marker(r"Step \\d+:", min_tokens=1).boundaries(["Step 1:", " add", " Step", " 2", ":", " stop"])
+    (0, 2, 6)
+
+    Args:
+        pattern: regular expression, searched in the whole text; ``^`` and ``$`` match at lines.
+        side: ``before``: a step begins with a match; ``after``: it ends with one.
+        min_tokens: fewest tokens of a step.
+        max_steps: most steps of a response.
+    """
+
+    pattern: str
+    side: Literal["before", "after"] = "before"
+    min_tokens: int = 1
+    max_steps: int = 30
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ConfigError(f"data.segmenter.pattern: {self.pattern!r} is no regular expression: {error}") from error
+
+    def ends(self, pieces: Sequence[str], logprobs: Logprobs) -> list[int]:
+        matches = [match for match in re.finditer(self.pattern, "".join(pieces), re.MULTILINE) if match[0]]
+        if self.side == "before":
+            return _starting(pieces, [match.start() for match in matches])
+        return _ending(pieces, [match.end() for match in matches])
+
+
+@dataclass(frozen=True)
+class Sentence(Segmenter):
+    """A step ends with a sentence: a full stop, question or exclamation mark with a blank after it, or a line's end.
+
+    The point of a number (3.14) is none, for a digit follows it.
+
+    >>> Sentence(min_tokens=1).boundaries(["It is", " 3.", "14", ".", " So", " yes", "!"])
+    (0, 4, 7)
+
+    Args:
+        min_tokens: fewest tokens of a step.
+        max_steps: most steps of a response.
+    """
+
+    min_tokens: int = 10
+    max_steps: int = 30
+
+    def ends(self, pieces: Sequence[str], logprobs: Logprobs) -> list[int]:
+        text = "".join(pieces)
+        return _ending(pieces, [match.end() for match in re.finditer(r"[.!?][\"')\]]*(?=\s)|[。！？]|\n", text)])
+
+
+@dataclass(frozen=True)
+class FixedLength(Segmenter):
+    """Every step has the same number of tokens, whatever they say.
+
+    Args:
+        tokens: of a step.
+        max_steps: most steps of a response.
+    """
+
+    tokens: int = 50
+    max_steps: int = 30
+
+    @property
+    def min_tokens(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.tokens
+
+    def ends(self, pieces: Sequence[str], logprobs: Logprobs) -> list[int]:
+        return list(range(self.tokens, len(pieces), self.tokens))
+
+
+@dataclass(frozen=True)
+class LowProbability(Segmenter):
+    """A step begins with a token that the policy was not sure of: where it could have gone another way.
+
+    A response without behaviour log-probabilities is one step.
+
+    Args:
+        probability: tokens drawn with less than this begin a step.
+        min_tokens: fewest tokens of a step.
+        max_steps: most steps of a response.
+    """
+
+    probability: float = 0.5
+    min_tokens: int = 10
+    max_steps: int = 30
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.probability <= 1:
+            raise ConfigError(f"data.segmenter.probability is {self.probability}; it must lie in (0, 1].")
+
+    def ends(self, pieces: Sequence[str], logprobs: Logprobs) -> list[int]:
+        return [i for i, logprob in enumerate(logprobs) if i and exp(logprob) < self.probability]
 
 
 def merge_steps(pieces: Sequence[str], ends: Sequence[int], min_tokens: int, max_steps: int) -> tuple[int, ...]:
-    """Boundaries from raw step ends, by the merging rule of :class:`Newline`."""
+    """Boundaries from raw step ends, by the merging rule of :class:`Segmenter`."""
     kept = [0]
     for end in ends:
         if _is_step(pieces[kept[-1] : end], min_tokens):
@@ -68,3 +182,16 @@ def merge_steps(pieces: Sequence[str], ends: Sequence[int], min_tokens: int, max
 
 def _is_step(pieces: Sequence[str], min_tokens: int) -> bool:
     return len(pieces) >= min_tokens and bool("".join(pieces).strip())
+
+
+def _ending(pieces: Sequence[str], characters: Sequence[int]) -> list[int]:
+    """Token offsets after the tokens that hold the last character before each place in the text."""
+    reached = list(accumulate(map(len, pieces)))
+    return sorted({next(i + 1 for i, total in enumerate(reached) if total >= place) for place in characters})
+
+
+def _starting(pieces: Sequence[str], characters: Sequence[int]) -> list[int]:
+    """Token offsets before the tokens that hold the character at each place in the text."""
+    reached = list(accumulate(map(len, pieces)))
+    firsts = {next((i for i, total in enumerate(reached) if total > place), len(pieces)) for place in characters}
+    return sorted(first for first in firsts if first)

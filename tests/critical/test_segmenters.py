@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpo_lightning.critical import Newline, token_pieces
+from gpo_lightning.critical import FixedLength, LowProbability, Marker, Newline, Segmenter, Sentence, token_pieces
 from gpo_lightning.errors import ConfigError
 
 pieces = st.lists(st.sampled_from(["a", "bc", "\n", " ", "", ".\n", "\n\n", "é"]), max_size=40)
@@ -66,3 +66,74 @@ def test_a_character_spread_over_tokens_belongs_to_the_last_of_them() -> None:
     ids = list("a€\nß".encode())
     pieces = token_pieces(Bytes(), ids)
     assert pieces == ["a", "", "", "€", "\n", "", "ß"]
+
+
+ALL: list[Segmenter] = [
+    Newline(2, 5),
+    Marker(r"b", "after", 1, 5),
+    Marker(r"a|\.", "before", 2, 5),
+    Sentence(1, 5),
+    FixedLength(3, 5),
+    LowProbability(0.5, 1, 5),
+]
+
+
+@pytest.mark.parametrize("segmenter", ALL, ids=lambda s: type(s).__name__)
+@given(drawn=pieces, seed=st.integers(0, 99))
+def test_every_segmenter_covers_the_response(segmenter: Segmenter, drawn, seed: int) -> None:
+    logprobs = [-((seed * (i + 1)) % 7) / 3 for i in range(len(drawn))]
+    boundaries = segmenter.boundaries(drawn, logprobs)
+    assert boundaries[0] == 0
+    assert boundaries[-1] == len(drawn)
+    assert all(a < b for a, b in pairwise(boundaries))
+    assert len(boundaries) - 1 <= 5
+
+
+def steps_of(segmenter: Segmenter, text: str) -> list[str]:
+    """Steps of a text whose every character is a token."""
+    boundaries = segmenter.boundaries(list(text))
+    return [text[a:b] for a, b in pairwise(boundaries)]
+
+
+@pytest.mark.parametrize(
+    ("segmenter", "text", "steps"),
+    [
+        (Sentence(1), "Pi is 3.14. So? Yes! Done", ["Pi is 3.14.", " So?", " Yes!", " Done"]),
+        (Sentence(1), 'He said "no." Then left.', ['He said "no."', " Then left."]),
+        (Sentence(1), "一。二！三", ["一。", "二！", "三"]),
+        (Sentence(1), "x = a.b()\ny = 2\n", ["x = a.b()\n", "y = 2\n"]),
+        (Marker(r"Step \d+"), "Step 1 a Step 2 b", ["Step 1 a ", "Step 2 b"]),
+        (Marker(r"^\\item", "before"), "\\item $x$\n\\item $y$", ["\\item $x$\n", "\\item $y$"]),
+        (Marker(r";\s*", "after"), "a; b;c", ["a; ", "b;", "c"]),
+        (Marker(r"x*"), "abc", ["abc"]),
+        (FixedLength(2), "abcde", ["ab", "cde"]),
+        (FixedLength(9), "abc", ["abc"]),
+    ],
+)
+def test_steps_of_prose_code_latex_and_other_scripts(segmenter: Segmenter, text: str, steps: list[str]) -> None:
+    assert steps_of(segmenter, text) == steps
+
+
+def test_a_marker_across_tokens_begins_with_its_first_token() -> None:
+    assert Marker(r"Step 2", min_tokens=1).boundaries(["Step", " 1", ". ", "St", "ep 2", "!"]) == (0, 3, 6)
+
+
+def test_a_step_begins_where_the_policy_was_not_sure() -> None:
+    logprobs = [-2.0, -0.1, -0.1, -1.0, -0.1, -3.0]
+    assert LowProbability(0.5, min_tokens=1).boundaries(list("abcdef"), logprobs) == (0, 3, 5, 6)
+    assert LowProbability(0.5, min_tokens=1).boundaries(list("abcdef")) == (0, 6)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Marker("("),
+        lambda: LowProbability(0.0),
+        lambda: FixedLength(0),
+        lambda: Sentence(0),
+        lambda: Marker("a", max_steps=0),
+    ],
+)
+def test_segmenters_that_cannot_work_are_refused(make) -> None:
+    with pytest.raises(ConfigError, match=r"data\.segmenter"):
+        make()
