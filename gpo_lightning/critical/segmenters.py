@@ -131,6 +131,10 @@ class FixedLength(Segmenter):
     tokens: int = 50
     max_steps: int = 30
 
+    def __post_init__(self) -> None:
+        if self.tokens < 1 or self.max_steps < 1:
+            raise ConfigError("data.segmenter: tokens and max_steps must be at least 1.")
+
     @property
     def min_tokens(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.tokens
