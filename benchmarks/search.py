@@ -1,6 +1,8 @@
 """How well, and at what cost, each search strategy finds the critical step, on value profiles whose truth is known.
 
-    python benchmarks/search.py [--trajectories 200] [--seed 1]      writes benchmarks/results/search.json
+    python benchmarks/search.py [--trajectories 200] [--seed 1] [--steps 8 16 32]
+
+Writes benchmarks/results/search.json.
 
 Five families of profiles (their parameters were fixed before any strategy was tuned, and the tuning used other seeds),
 trajectories of 8, 16 and 32 steps of unequal length. A *hit* is a chosen step whose true advantage is within 0.05 of
@@ -192,6 +194,7 @@ def main() -> None:
     parser.add_argument("--trajectories", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
@@ -202,9 +205,9 @@ def main() -> None:
             rows.append({"steps": n, "strategy": name, "families": found})
             cells = (f"{r['cost']:8.0f} {r['hit']:5.2f} {r['regret']:7.3f}" for r in found.values())
             print(f"{name:20}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
+    options.output.parent.mkdir(exist_ok=True)
     about = {"trajectories": options.trajectories, "seed": options.seed, "columns": "cost, hit rate, regret"}
-    RESULTS.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+    options.output.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
