@@ -206,8 +206,7 @@ class RolloutDataModule(LightningDataModule):
         skipped: Counter[str] = Counter()
         examples = builder.build(self.rollouts.trees, skipped)
         # Set, not added: rollouts that are learnt from again are built again.
-        self.rollouts.counts.update(dict.fromkeys(skipped, 0))
-        self.rollouts.counts |= skipped | Counter(examples=len(examples))
+        self.rollouts.counts = Counter({**self.rollouts.counts, **skipped, "examples": len(examples)})
         batches = self._schedule(examples, builder, module.loss, trainer)
         if module.loss.appraises:
             return DataLoader(cast(Any, self._appraise(batches, builder, module, trainer)), batch_size=None)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.experience import Batch, Example, PairExample, Scores
+from gpo_lightning.experience import Batch, Example, Scores
 from gpo_lightning.losses.dpo import dpo_loss
 from gpo_lightning.losses.loss import LossTerms
 from gpo_lightning.losses.preference import PreferenceLoss, Side, require_positive_beta, require_smoothing
@@ -38,7 +38,7 @@ class CPO(PreferenceLoss):
         return self.beta * side.logprobs
 
     def weights(self, example: Example) -> tuple[float, ...]:
-        chosen = example.chosen if isinstance(example, PairExample) else example.rows[0]
+        chosen, _ = example.rows
         return (1.0, float(len(chosen.actions)))
 
     def __call__(self, scores: Scores, batch: Batch) -> LossTerms:

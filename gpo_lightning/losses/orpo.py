@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from gpo_lightning.experience import Batch, Example, PairExample, Scores
+from gpo_lightning.experience import Batch, Example, Scores
 from gpo_lightning.losses.loss import LossTerms
 from gpo_lightning.losses.preference import PreferenceLoss, Side, require_positive_beta
 
@@ -50,7 +50,7 @@ class ORPO(PreferenceLoss):
     def weights(self, example: Example) -> tuple[float, ...]:
         if not self.reads_context:
             return (1.0, 1.0)
-        chosen = example.chosen if isinstance(example, PairExample) else example.rows[0]
+        chosen, _ = example.rows
         # The first token is predicted by nothing. A pair that only pads a batch has no loss, and so no weight.
         return (1.0, float(len(chosen) - 1) if chosen.actions else 0.0)
 

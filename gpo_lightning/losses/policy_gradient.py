@@ -71,10 +71,16 @@ class PolicyGradientLoss(Loss):
         return builder.reestimate(actions, [batch.rewards - self.penalties(batch).sum(-1) for batch in actions])
 
     def penalties(self, batch: ActionBatch) -> Tensor:
-        """``[R, T]`` what the KL takes from each token's reward; 0 outside the mask."""
-        if batch.prior is None or batch.prior.reference is None:
+        """``[R, T]`` what the KL takes from each token's reward; 0 outside the mask, and where it is in the loss."""
+        if not self.kl.in_reward or batch.prior is None or batch.prior.reference is None:
             return batch.advantages * 0
         return self.kl.beta * self.kl.estimate(batch.prior.logprobs, batch.prior.reference) * batch.rows.mask
+
+    def token_rewards(self, batch: ActionBatch) -> Tensor:
+        """``[R, T]`` a response's reward on its last action, less what the KL takes from each."""
+        mask = batch.rows.mask.to(batch.rewards.dtype)
+        last = (mask.cumsum(-1) == mask.sum(-1, keepdim=True)) & (mask > 0)
+        return last * batch.rewards[:, None] - self.penalties(batch)
 
     def __call__(self, scores: Scores, batch: Batch) -> LossTerms:
         batch = cast(ActionBatch, batch)
@@ -98,13 +104,6 @@ class PolicyGradientLoss(Loss):
             if self.kl.in_loss:
                 losses = losses + self.kl.beta * divergence * (ratio if self.kl.weighted else 1.0)
         return LossTerms((self.average.sum(losses, mask),), metrics)
-
-
-def terminal_rewards(batch: ActionBatch) -> Tensor:
-    """``[R, T]`` a response's reward on its last action, 0 elsewhere."""
-    mask = batch.rows.mask.to(batch.rewards.dtype)
-    last = (mask.cumsum(-1) == mask.sum(-1, keepdim=True)) & (mask > 0)
-    return last * batch.rewards[:, None]
 
 
 def with_advantages(batches: Sequence[ActionBatch], advantages: Sequence[Tensor]) -> list[ActionBatch]:

@@ -12,7 +12,7 @@ from gpo_lightning.errors import ConfigError
 from gpo_lightning.experience import ActionBatch, Batch, Example, ExperienceBuilder, PolicyGradient, ReduceSum, Scores
 from gpo_lightning.losses.loss import LossTerms, masked_mean
 from gpo_lightning.losses.parts import KL, Average, TokenMean
-from gpo_lightning.losses.policy_gradient import PolicyGradientLoss, terminal_rewards
+from gpo_lightning.losses.policy_gradient import PolicyGradientLoss
 
 
 def value_loss(values: Tensor, old: Tensor, returns: Tensor, clip: float | None) -> Tensor:
@@ -91,9 +91,7 @@ class PPO(PolicyGradientLoss):
         ]
 
     def _advantages(self, batch: ActionBatch) -> tuple[Tensor, Tensor]:
-        rewards = terminal_rewards(batch)
-        if self.kl.in_reward:
-            rewards = rewards - self.penalties(batch)
+        rewards = self.token_rewards(batch)
         values = cast(Tensor, cast(Scores, batch.prior).values).to(rewards.dtype)
         return generalised_advantages(rewards, values, batch.rows.mask, self.gamma, self.lam)
 

@@ -8,7 +8,7 @@ from gpo_lightning.advantages import GroupMean, NoBaseline, returns_to_go, white
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.experience import ActionBatch, Batch, ExperienceBuilder, PolicyGradient, ReduceSum
 from gpo_lightning.losses.parts import KL, Average, TokenMean
-from gpo_lightning.losses.policy_gradient import PolicyGradientLoss, terminal_rewards, with_advantages
+from gpo_lightning.losses.policy_gradient import PolicyGradientLoss, with_advantages
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,11 @@ class ReinforcePlusPlus(PolicyGradientLoss):
     average: Average = TokenMean()
     kl: KL = KL(beta=0.01, estimator="k1", place="reward")
     gamma: float = 1.0
+    experience: ClassVar[type[ExperienceBuilder]] = PolicyGradient
 
     def __post_init__(self) -> None:
         if not 0 < self.gamma <= 1:
             raise ConfigError(f"model.loss (ReinforcePlusPlus): gamma is {self.gamma}; it must lie in (0, 1].")
-
-    experience: ClassVar[type[ExperienceBuilder]] = PolicyGradient
 
     @classmethod
     def default_experience(cls) -> ExperienceBuilder:
@@ -47,9 +46,7 @@ class ReinforcePlusPlus(PolicyGradientLoss):
     def appraise(self, batches: Sequence[Batch], builder: ExperienceBuilder, total: ReduceSum) -> Sequence[Batch]:
         actions = cast(Sequence[ActionBatch], batches)
         masks = [batch.rows.mask for batch in actions]
-        penalties = [self.penalties(b) if self.kl.in_reward else b.advantages * 0 for b in actions]
-        rewards = [terminal_rewards(b) - penalty for b, penalty in zip(actions, penalties, strict=True)]
-        returns = [returns_to_go(r, mask, self.gamma) for r, mask in zip(rewards, masks, strict=True)]
+        returns = [returns_to_go(self.token_rewards(batch), batch.rows.mask, self.gamma) for batch in actions]
         return with_advantages(actions, whiten(returns, masks, total))
 
 
@@ -65,7 +62,6 @@ class ReinforcePlusPlusBaseline(PolicyGradientLoss):
     """
 
     average: Average = TokenMean()
-
     experience: ClassVar[type[ExperienceBuilder]] = PolicyGradient
 
     @classmethod

@@ -9,7 +9,6 @@ from torch import Tensor
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.experience import ActionBatch, Rows, Scores
 from gpo_lightning.losses import KL, PPO
-from gpo_lightning.losses.policy_gradient import terminal_rewards
 
 
 def batch(lengths: list[int], rewards: list[float], seed: int = 0, width: int = 6) -> ActionBatch:
@@ -32,7 +31,7 @@ def appraised(loss: PPO, batches: list[ActionBatch]) -> list[ActionBatch]:
 
 
 def test_the_reward_comes_on_the_last_action() -> None:
-    found = terminal_rewards(batch([3, 1, 0], [1.0, 0.5, 1.0]))
+    found = PPO(kl=KL()).token_rewards(batch([3, 1, 0], [1.0, 0.5, 1.0]))
     assert found.tolist() == [[0, 0, 0, 1, 0, 0], [0, 0.5, 0, 0, 0, 0], [0] * 6]
 
 

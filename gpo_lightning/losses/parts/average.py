@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.experience import Example
+from gpo_lightning.losses.loss import sequence_mean
 
 
 class Average(ABC):
@@ -29,7 +30,7 @@ class ResponseMean(Average):
         return 1.0
 
     def sum(self, losses: Tensor, mask: Tensor) -> Tensor:
-        return ((losses * mask).sum(-1) / mask.sum(-1).clamp(min=1)).sum()
+        return sequence_mean(losses, mask).sum()
 
 
 @dataclass(frozen=True)

@@ -21,18 +21,9 @@ _LIMIT = 20.0
 
 
 class Correction(ABC):
-    """Weights exp(trainer - engine), one a token or one a response, cut at ``cap`` and ``floor``."""
+    """Weighs each token by how much likelier the trainer finds it than the engine that drew it."""
 
-    level: Literal["token", "sequence"]
-    cap: float
-    floor: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.floor < self.cap:
-            raise ConfigError(
-                f"model.loss.correction: floor is {self.floor} and cap {self.cap}; 0 <= floor < cap is needed."
-            )
-
+    @abstractmethod
     def weights(self, trainer: Tensor, engine: Tensor, mask: Tensor) -> Tensor:
         """``[R, T]`` weights.
 
@@ -41,23 +32,47 @@ class Correction(ABC):
             engine: ``[R, T]`` behaviour log-probabilities.
             mask: ``[R, T]``.
         """
-        return self.cut(self._raw(trainer, engine, mask))
+
+    @abstractmethod
+    def statistics(self, trainer: Tensor, engine: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """How large the mismatch is, and how much of it the correction leaves out."""
+
+
+@dataclass(frozen=True)
+class _BoundedWeights(Correction):
+    """Weights exp(trainer - engine), one a token or one a response, cut at ``cap`` and ``floor``."""
+
+    level: Literal["token", "sequence"] = "token"
+    cap: float = 2.0
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.floor < self.cap:
+            raise ConfigError(
+                f"model.loss.correction: floor is {self.floor} and cap {self.cap}; 0 <= floor < cap is needed."
+            )
+
+    def weights(self, trainer: Tensor, engine: Tensor, mask: Tensor) -> Tensor:
+        return self.cut(self._raw(_gap(trainer, engine, mask)))
 
     def statistics(self, trainer: Tensor, engine: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """How large the mismatch is, and how much of it the cut takes."""
-        raw, gap = self._raw(trainer, engine, mask), _gap(trainer, engine, mask)
+        gap = _gap(trainer, engine, mask)
+        raw = self._raw(gap)
         return {
             "mismatch_kl": masked_mean(torch.expm1(gap) - gap, mask),
             "mismatch_max": gap.abs().max(),
             "mismatch_weight": masked_mean(raw, mask),
-            "mismatch_cut": masked_mean(((raw > self.cap) | (raw < self.floor)).to(mask.dtype), mask),
+            "mismatch_cut": masked_mean(self.beyond(raw).to(mask.dtype), mask),
         }
 
-    def _raw(self, trainer: Tensor, engine: Tensor, mask: Tensor) -> Tensor:
-        gap = _gap(trainer, engine, mask)
+    def _raw(self, gap: Tensor) -> Tensor:
         if self.level == "sequence":
             gap = gap.sum(-1, keepdim=True).expand_as(gap)
         return gap.clamp(-_LIMIT, _LIMIT).exp()
+
+    def beyond(self, weights: Tensor) -> Tensor:
+        """Whether each weight lies outside the bounds."""
+        return (weights > self.cap) | (weights < self.floor)
 
     @abstractmethod
     def cut(self, weights: Tensor) -> Tensor:
@@ -65,7 +80,7 @@ class Correction(ABC):
 
 
 @dataclass(frozen=True)
-class TruncatedWeights(Correction):
+class TruncatedWeights(_BoundedWeights):
     """Weights beyond a bound count as the bound (truncated importance sampling): little variance, a little bias.
 
     Args:
@@ -74,16 +89,12 @@ class TruncatedWeights(Correction):
         floor: smallest weight.
     """
 
-    level: Literal["token", "sequence"] = "token"
-    cap: float = 2.0
-    floor: float = 0.0
-
     def cut(self, weights: Tensor) -> Tensor:
         return weights.clamp(self.floor, self.cap)
 
 
 @dataclass(frozen=True)
-class MaskedWeights(Correction):
+class MaskedWeights(_BoundedWeights):
     """Tokens or responses whose weight is beyond the bounds are not learnt from.
 
     Args:
@@ -92,12 +103,8 @@ class MaskedWeights(Correction):
         floor: smallest weight.
     """
 
-    level: Literal["token", "sequence"] = "token"
-    cap: float = 2.0
-    floor: float = 0.0
-
     def cut(self, weights: Tensor) -> Tensor:
-        return weights.masked_fill((weights > self.cap) | (weights < self.floor), 0.0)
+        return weights.masked_fill(self.beyond(weights), 0.0)
 
 
 def _gap(trainer: Tensor, engine: Tensor, mask: Tensor) -> Tensor:
