@@ -24,7 +24,7 @@ help: ## this list
 
 setup: $(READY) ## make .venv with everything the other commands need (with vLLM where it can be had)
 
-$(READY): pyproject.toml $(wildcard requirements/*.txt) scripts/setup.sh scripts/pip_setting.py
+$(READY): pyproject.toml $(wildcard requirements/*.txt) scripts/setup.sh scripts/pip_settings.sh scripts/pip_setting.py
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash scripts/setup.sh
 	@touch $@
 

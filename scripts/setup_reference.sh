@@ -18,17 +18,7 @@ TORCH_INDEX=${TORCH_INDEX:-cpu}
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$@" >&2; exit 1; }
 
-# As in scripts/setup.sh: what pip is told, uv must be told again.
-read_pip_settings() {
-    local place
-    INDEXES=(--index-strategy unsafe-best-match)
-    while read -r place; do INDEXES+=(--default-index "$place"); done < <(pip_setting index-url)
-    while read -r place; do INDEXES+=(--index "$place"); done < <(pip_setting extra-index-url)
-    while read -r place; do INDEXES+=(--find-links "$place"); done < <(pip_setting find-links)
-    SSL_CERT_FILE=${SSL_CERT_FILE:-$(pip_setting cert)}
-    if [ -n "$SSL_CERT_FILE" ]; then export SSL_CERT_FILE; else unset SSL_CERT_FILE; fi
-}
-pip_setting() { "$VENV/bin/python" scripts/pip_setting.py "$1"; }
+source scripts/pip_settings.sh
 
 install() {
     "$VENV/bin/uv" pip install --python "$REFERENCE/bin/python" "${INDEXES[@]}" --no-deps "$@" \
