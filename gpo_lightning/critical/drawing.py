@@ -9,7 +9,8 @@ from random import Random
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from gpo_lightning.engines import Completion, Engine, Purpose, Request, Sampling, remaining_tokens
-from gpo_lightning.problems import Problem, ProblemSource
+from gpo_lightning.grading import Grade
+from gpo_lightning.problems import ProblemSource
 from gpo_lightning.tree import RolloutTree, Sample
 
 Prefix = tuple[int, ...]
@@ -113,26 +114,32 @@ class Drawing:
     def collect(self) -> list[RolloutTree]:
         """Wait for some continuations, store them, and return the trees that grew; empty when none is in flight."""
         grown: dict[int, RolloutTree] = {}
-        for completion in self._engine.poll():
-            tree, prefix = self._in_flight.pop(completion.handle)
+        completions = self._engine.poll()
+        origins = [self._in_flight.pop(completion.handle) for completion in completions]
+        texts = [self._text(prefix + its.tokens) for (_, prefix), its in zip(origins, completions, strict=True)]
+        grades = self._source.grade_all([(tree.problem, text) for (tree, _), text in zip(origins, texts, strict=True)])
+        for (tree, prefix), completion, text, grade in zip(origins, completions, texts, grades, strict=True):
             self._finished[(tree.problem.id, prefix)] += 1
-            tree.add(self._sample(tree.problem, prefix, completion))
+            self._count(completion, text, grade)
+            tree.add(self._sample(prefix, completion, grade))
             grown[id(tree)] = tree
         if self._listener is not None and grown:
             asked = self._asked.total()
             self._listener(Progress(self._purpose, asked - len(self._in_flight), asked, self._tokens))
         return list(grown.values())
 
-    def _sample(self, problem: Problem, prefix: Prefix, completion: Completion) -> Sample:
-        tokens = prefix + completion.tokens
-        text = str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
-        grade = self._source.grade(problem, text)
+    def _text(self, tokens: Prefix) -> str:
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def _count(self, completion: Completion, text: str, grade: Grade) -> None:
         self._tokens += len(completion.tokens)
         self._counts[f"graded_{grade.reason}" if grade.reward is not None else "ungraded"] += 1
         self._counts["truncated"] += completion.truncated
         self._counts["empty_response"] += not text.strip()
+
+    def _sample(self, prefix: Prefix, completion: Completion, grade: Grade) -> Sample:
         return Sample(
-            tokens=tokens,
+            tokens=prefix + completion.tokens,
             start=len(prefix),
             logprobs=completion.logprobs,
             reward=grade.reward,
@@ -140,4 +147,5 @@ class Drawing:
             truncated=completion.truncated,
             purpose=self._purpose,
             version=self._engine.version,
+            answer=grade.answer,
         )

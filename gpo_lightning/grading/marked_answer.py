@@ -21,7 +21,7 @@ class MarkedAnswer(Grader):
     without regard to case, outer blanks and one closing full stop.
 
     >>> MarkedAnswer().grade("6 * 7 = 42\\nAnswer: 42\\nAnswer: 43", "42", {})
-    Grade(reward=1.0, reason='right')
+    Grade(reward=1.0, reason='right', answer='42')
     >>> MarkedAnswer().grade("Answer: 41 or 42", "42", {}).reason
     'wrong'
     >>> MarkedAnswer().grade("It is 42.", "42", {}).reason
@@ -37,8 +37,9 @@ class MarkedAnswer(Grader):
         given = marked_answer(response, self.marker)
         if given is None:
             return Grade(0.0, "unparsed")
-        right = _canonical(given) == _canonical(answer)
-        return Grade(1.0, "right") if right else Grade(0.0, "wrong")
+        read = _canonical(given)
+        right = read == _canonical(answer)
+        return Grade(1.0, "right", str(read)) if right else Grade(0.0, "wrong", str(read))
 
 
 def marked_answer(response: str, marker: str) -> str | None:

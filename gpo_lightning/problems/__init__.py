@@ -4,6 +4,7 @@ Nothing here generates, and only `prompting` knows a tokenizer.
 """
 
 from gpo_lightning.problems.chain_sum import ChainSum
+from gpo_lightning.problems.leg_counting import LegCounting
 from gpo_lightning.problems.modular_chains import ModularChains
 from gpo_lightning.problems.problem import Message, Problem, ProblemSource
 from gpo_lightning.problems.prompting import encode_prompt, encode_solution
@@ -11,6 +12,7 @@ from gpo_lightning.problems.reasoning_gym import ReasoningGym
 
 __all__ = [
     "ChainSum",
+    "LegCounting",
     "Message",
     "ModularChains",
     "Problem",

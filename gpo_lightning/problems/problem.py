@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gpo_lightning.grading import Grade, Grader
+from gpo_lightning.grading import Case, Grade, Grader
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +60,8 @@ class ProblemSource(ABC):
 
     def grade(self, problem: Problem, response: str) -> Grade:
         """The grader's verdict on ``response`` to ``problem``."""
-        return self.grader.grade(response, problem.answer, problem.metadata)
+        return self.grade_all([(problem, response)])[0]
+
+    def grade_all(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:
+        """The grader's verdicts on responses to problems, in their order."""
+        return self.grader.grade_all([Case(text, problem.answer, problem.metadata) for problem, text in responses])

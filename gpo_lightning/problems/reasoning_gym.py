@@ -41,8 +41,8 @@ class StrictScore(Grader):
             entry = metadata["entry"]
             score = float(self.dataset.score_answer(answer=given, entry={"answer": answer, "metadata": entry}))
         except Exception:  # scorers parse free text, and each fails in a way of its own
-            return Grade(None, "scorer_failed")
-        return Grade(1.0, "right") if score >= 1.0 else Grade(0.0, "wrong")
+            return Grade(None, "scorer_failed", given)
+        return Grade(1.0, "right", given) if score >= 1.0 else Grade(0.0, "wrong", given)
 
 
 class ReasoningGym(ProblemSource):

@@ -32,6 +32,7 @@ _SCHEMA = pa.schema(
                     "truncated": pa.bool_(),
                     "purpose": pa.string(),
                     "version": pa.int32(),
+                    "answer": pa.string(),
                 }
             )
         ),

@@ -28,6 +28,7 @@ class Sample:
         truncated: ended by the token limit.
         purpose: why it was drawn.
         version: weights it was drawn with.
+        answer: what the grader took the response to answer; ``None`` where it found nothing.
     """
 
     tokens: Tokens
@@ -38,6 +39,7 @@ class Sample:
     truncated: bool
     purpose: Purpose
     version: int
+    answer: str | None = None
 
     @property
     def prefix(self) -> Tokens:

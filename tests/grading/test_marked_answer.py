@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpo_lightning.grading import Grade, MarkedAnswer, marked_answer
+from gpo_lightning.grading import MarkedAnswer, marked_answer
 
-RIGHT, WRONG, UNPARSED = Grade(1.0, "right"), Grade(0.0, "wrong"), Grade(0.0, "unparsed")
+RIGHT, WRONG, UNPARSED = (1.0, "right"), (0.0, "wrong"), (0.0, "unparsed")
 
 
-def grade(response: str, answer: str, marker: str = "Answer:") -> Grade:
-    return MarkedAnswer(marker).grade(response, answer, {})
+def grade(response: str, answer: str, marker: str = "Answer:") -> tuple[float | None, str]:
+    grade = MarkedAnswer(marker).grade(response, answer, {})
+    return grade.reward, grade.reason
 
 
 @pytest.mark.parametrize(
@@ -122,3 +123,9 @@ def test_every_number_is_itself(number: int, form: str) -> None:
 def test_the_rest_of_the_marked_line_is_read() -> None:
     assert marked_answer("a\nAnswer: 4 2 \nb", "Answer:") == "4 2"
     assert marked_answer("a\nb", "Answer:") is None
+
+
+def test_the_same_answer_written_otherwise_gets_the_same_vote() -> None:
+    votes = {MarkedAnswer().grade(f"Answer: {text}", "7", {}).answer for text in ("1,204", "1204.0", "$1204.")}
+    assert votes == {"1204"}
+    assert MarkedAnswer().grade("no idea", "7", {}).answer is None
