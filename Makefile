@@ -17,7 +17,7 @@ QUICKSTART_smollm2 := configs/smollm2.yaml
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-gpu test-reference check format docs bench bench-search losses tiny clean
+.PHONY: help setup quickstart test test-gpu test-reference check format docs bench bench-search value-curves losses tiny clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,10 +64,15 @@ $(DOCS_READY): $(READY)
 	@touch $@
 
 bench: setup ## run every benchmark; each prints a table and writes JSON
-	@set -e; for benchmark in $(wildcard benchmarks/[a-z]*.py); do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
+	@set -e; for benchmark in $(wildcard benchmarks/[a-z]*.py) benchmarks/search; do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
 
-bench-search: setup ## search strategies against known value profiles: hit rate, regret, tokens
-	$(BIN)/python benchmarks/search.py
+bench-search: setup ## search strategies: simulated and real value curves, planted errors, overhead
+	$(BIN)/python benchmarks/search
+
+value-curves: setup ## measure SmolLM2's value curves anew, the data that bench-search reads; an hour on 2 cores
+	$(BIN)/gpo explore --config configs/explore/smollm2_sums.yaml
+	$(BIN)/gpo explore --config configs/explore/smollm2_legs.yaml
+	$(BIN)/python benchmarks/search/curves.py sums=runs/value-curves/sums/rollouts.parquet legs=runs/value-curves/legs/rollouts.parquet
 
 losses: setup ## run every loss for a few iterations and print a table
 	$(BIN)/python benchmarks/losses.py

@@ -9,6 +9,7 @@ from rich.console import Console
 from gpo_lightning.critical import Progress
 
 if TYPE_CHECKING:
+    from gpo_lightning.datamodule import RolloutDataModule
     from gpo_lightning.module import GPOModule
 
 
@@ -24,9 +25,13 @@ class RolloutProgress(Callback):
         self._console = Console(stderr=True)
         self._phase, self._begin, self._last = "", 0.0, 0.0
 
+    def report(self, data: "RolloutDataModule") -> None:
+        """Follow the rollouts of a data module, with or without a trainer around it."""
+        data.listener = self._listen
+
     def setup(self, trainer: Trainer, pl_module: "GPOModule", stage: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         if trainer.is_global_zero:
-            pl_module.data.listener = self._listen
+            self.report(pl_module.data)
 
     def _listen(self, progress: Progress) -> None:
         now = perf_counter()

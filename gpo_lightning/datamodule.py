@@ -32,7 +32,7 @@ from gpo_lightning.errors import ConfigError
 from gpo_lightning.experience import Batch, Example, ExperienceBuilder, MicroBatch, schedule, solution_trees
 from gpo_lightning.metrics import respond
 from gpo_lightning.policy import Policy
-from gpo_lightning.problems import Problem, ProblemSource
+from gpo_lightning.problems import LabelledSource, LabelledTrajectory, Problem, ProblemSource
 from gpo_lightning.sealed import Sealed
 from gpo_lightning.tree import RolloutTree, read_trees
 
@@ -177,11 +177,20 @@ class RolloutDataModule(LightningDataModule):
 
     def explore(self, policy: Policy, iteration: int) -> Rollouts:
         """An iteration's rollouts by ``policy``'s present weights."""
-        engine = self.serve(policy, iteration)
-        explorer = Explorer(
-            engine,
+        problems = self.iteration_problems(iteration)
+        explorer = self._explorer(policy, iteration, self.problems)
+        return self._finished(explorer.explore(problems, iteration, self._reserve(iteration, problems)))
+
+    def examine(self, policy: Policy, labelled: LabelledSource) -> tuple[list[LabelledTrajectory], Rollouts]:
+        """Labelled trajectories, and the critical steps the policy's continuations find in them."""
+        trajectories = list(labelled.trajectories())[self._rank :: self._ranks]
+        return trajectories, self._finished(self._explorer(policy, 0, labelled.problems).examine(trajectories))
+
+    def _explorer(self, policy: Policy, iteration: int, source: ProblemSource) -> Explorer:
+        return Explorer(
+            self.serve(policy, iteration),
             policy.tokenizer,
-            self.problems,
+            source,
             self.plan,
             self.sampling,
             self.segmenter,
@@ -190,10 +199,10 @@ class RolloutDataModule(LightningDataModule):
             self.seed,
             self.listener,
         )
-        problems = self.iteration_problems(iteration)
-        rollouts = explorer.explore(problems, iteration, self._reserve(iteration, problems))
+
+    def _finished(self, rollouts: Rollouts) -> Rollouts:
         self.clock.add(rollouts.seconds)
-        engine.offload()
+        self._engine.offload()
         return rollouts
 
     def train_dataloader(self) -> DataLoader[Sealed[Batch]]:

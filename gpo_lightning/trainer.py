@@ -4,9 +4,12 @@ from pathlib import Path
 
 from lightning import Trainer
 
+from gpo_lightning.callbacks.rollout_progress import RolloutProgress
 from gpo_lightning.critical import Rollouts
 from gpo_lightning.datamodule import RolloutDataModule
+from gpo_lightning.metrics import errors_found
 from gpo_lightning.module import GPOModule
+from gpo_lightning.problems import LabelledSource
 from gpo_lightning.report import write_report
 from gpo_lightning.tree import write_trees
 
@@ -20,6 +23,7 @@ class GPOTrainer(Trainer):
         datamodule: RolloutDataModule,
         output: Path = Path("runs/explore"),
         ckpt_path: str | None = None,
+        labelled: LabelledSource | None = None,
     ) -> Rollouts:
         """Search the critical steps of a policy on problems, without training.
 
@@ -28,10 +32,16 @@ class GPOTrainer(Trainer):
             datamodule: problems, engine and search.
             output: folder for ``rollouts.parquet`` and ``report.html``.
             ckpt_path: checkpoint whose trained weights are explored.
+            labelled: responses with a known first mistake, to look for it in them instead of in the policy's own.
         """
         self._load(model, ckpt_path)
+        RolloutProgress().report(datamodule)
         try:
-            rollouts = datamodule.explore(model.policy, iteration=0)
+            if labelled is None:
+                rollouts = datamodule.explore(model.policy, iteration=0)
+            else:
+                trajectories, rollouts = datamodule.examine(model.policy, labelled)
+                print(f"Critical step is the first wrong one: {errors_found(trajectories, rollouts.trees)}")
             write_trees(output / "rollouts.parquet", rollouts.trees)
             write_report(output / "report.html", rollouts.trees, model.policy.tokenizer)
         finally:

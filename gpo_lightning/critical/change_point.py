@@ -1,9 +1,9 @@
 """Search by expected gain: probes go where, by the change-point posterior, a token tells most about the choice."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from math import ceil, comb
+from math import ceil
 from random import Random
 
 import torch
@@ -13,6 +13,7 @@ from gpo_lightning.critical.posterior import ValuePosterior, ValuePrior, trials_
 from gpo_lightning.critical.search import Known, SearchStrategy, Wanted
 from gpo_lightning.critical.selectors import Selector
 from gpo_lightning.errors import ConfigError
+from gpo_lightning.tree import Node
 
 _NEAR = 0.05
 """Two steps whose scores differ by less are equally good choices."""
@@ -42,7 +43,7 @@ class ChangePoint(SearchStrategy):
 
     budget: float = 8.0
     batch: int = 4
-    lookahead: int = 16
+    lookahead: int = 32
     sure: float = 0.95
     cap: float = 2.0
     profiles: int = 96
@@ -80,29 +81,52 @@ class ChangePoint(SearchStrategy):
     def _choose(self, studies: Sequence[Known], selector: Selector) -> list[tuple[int, int]]:
         """For each trajectory the step to probe, and how often; 0 where the choice is sure enough."""
         width = max(known.steps for known in studies)
-        paths = self._posterior(studies).paths(self.profiles, torch.Generator().manual_seed(0))  # [B, S, width + 1]
+        states, scores = self._outlook(studies, selector)
         counts = torch.tensor([[*self._affordable(k), *[0] * (width - k.steps)] for k in studies])
         costs = torch.tensor([[*map(k.remaining, range(k.steps)), *[1] * (width - k.steps)] for k in studies])
-        inside = torch.tensor([[t < known.steps for t in range(width)] for known in studies])
-        scores = selector.scores(paths).masked_fill(~inside[:, None], -torch.inf)  # [B, S, width]
-        gains = self._gains(paths[..., :-1], scores) / costs
+        gains = self._gains(states[..., :-1], scores) / costs
         # Where no outcome would change the choice, the least known value may yet.
-        doubt = paths[..., :-1].std(1) / costs * 1e-6
+        doubt = self.prior.values[states[..., :-1]].std(1) / costs * 1e-6
         best = (gains + doubt).masked_fill(counts == 0, -1.0).argmax(-1)
         counts = counts * (self._sureness(scores) < self.sure)[:, None]
         return [(int(step), int(row[step])) for step, row in zip(best, counts, strict=True)]
 
-    @cached_property
-    def _ways(self) -> Tensor:
-        return torch.tensor([float(comb(self.lookahead, k)) for k in range(self.lookahead + 1)], dtype=torch.float64)
+    def moot(self, studies: Sequence[Known], selector: Selector) -> list[set[int]]:
+        moot: list[set[int]] = [set() for _ in studies]
+        # Asked only when half a batch is back: before that nothing is ever settled, and asking costs time.
+        places = [i for i, known in enumerate(studies) if 0 < sum(known.pending) <= self.batch / 2]
+        if not places:
+            return moot
+        verdicts: list[list[tuple[int, bool]]] = []
+        for outcome in (0.0, 1.0):
+            _, scores = self._outlook([_supposing(studies[i], outcome) for i in places], selector)
+            sure = (self._sureness(scores) >= self.sure).tolist()
+            verdicts.append(list(zip(scores.mean(1).argmax(-1).tolist(), sure, strict=True)))
+        for i, worst, best in zip(places, *verdicts, strict=True):
+            if worst == best and worst[1]:
+                moot[i] = {step for step, pending in enumerate(studies[i].pending) if pending}
+        return moot
 
-    def _gains(self, values: Tensor, scores: Tensor) -> Tensor:
+    def _outlook(self, studies: Sequence[Known], selector: Selector) -> tuple[Tensor, Tensor]:
+        """Drawn profiles ``[B, S, width + 1]`` as states of the prior, and the selector's scores ``[B, S, width]``."""
+        states = self._posterior(studies).states(self.profiles, torch.Generator().manual_seed(0))
+        inside = torch.tensor([[t < known.steps for t in range(states.shape[-1] - 1)] for known in studies])
+        scores = selector.scores(self.prior.values[states])
+        return states, scores.masked_fill(~inside[:, None], -torch.inf)
+
+    @cached_property
+    def _odds(self) -> Tensor:
+        """``[G, K]`` probability of each number of successes in ``lookahead`` trials, by the value."""
+        successes = torch.arange(self.lookahead + 1, dtype=torch.float64)
+        return torch.distributions.Binomial(self.lookahead, self.prior.values[:, None]).log_prob(successes).exp()
+
+    def _gains(self, states: Tensor, scores: Tensor) -> Tensor:
         """``[B, n]`` how much better the best expected score is after ``lookahead`` trials before each step."""
-        k = torch.arange(self.lookahead + 1, dtype=torch.float64)
-        odds = self._ways * values[..., None] ** k * (1 - values[..., None]) ** (self.lookahead - k)  # [B, S, n, K]
+        samples, steps = states.shape[1:]
+        odds = self._odds[states].permute(0, 2, 3, 1).flatten(1, 2)  # [B, n K, S]
         finite = scores.nan_to_num(neginf=-1e3)
-        after = torch.einsum("bsnk,bsm->bnkm", odds, finite) / scores.shape[1]
-        return after.amax(-1).sum(-1) - finite.mean(1).amax(-1, keepdim=True)
+        after = (odds @ finite / samples).amax(-1).unflatten(1, (steps, -1))  # [B, n, K]
+        return after.sum(-1) - finite.mean(1).amax(-1, keepdim=True)
 
     def _sureness(self, scores: Tensor) -> Tensor:
         """``[B]`` probability that the step chosen now is as good as the best."""
@@ -118,5 +142,14 @@ class ChangePoint(SearchStrategy):
         return (*self._posterior([known]).values[0, : known.steps].tolist(), known.reward)
 
     def critical(self, known: Known, selector: Selector, draw: Random) -> int:
-        paths = self._posterior([known]).paths(1024, torch.Generator().manual_seed(0))[0]
-        return selector.first_best(selector.scores(paths).mean(0), draw)
+        states = self._posterior([known]).states(1024, torch.Generator().manual_seed(0))[0]
+        return selector.first_best(selector.scores(self.prior.values[states]).mean(0), draw)
+
+
+def _supposing(known: Known, outcome: float) -> Known:
+    """As if every probe in flight had come back with one reward."""
+    nodes = (
+        Node(node.prefix, (*node.rewards, *[outcome] * pending), node.ungraded)
+        for node, pending in zip(known.nodes, known.pending, strict=True)
+    )
+    return replace(known, nodes=tuple(nodes), pending=(0,) * known.steps)

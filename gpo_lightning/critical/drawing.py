@@ -111,6 +111,14 @@ class Drawing:
         place = (tree.problem.id, prefix)
         return self._asked[place] - self._finished[place]
 
+    def cancel(self, tree: RolloutTree, prefix: Prefix) -> None:
+        """Give up on the continuations of ``prefix`` in flight (counted); what they had drawn is lost."""
+        for handle in [h for h, place in self._in_flight.items() if place[0] is tree and place[1] == prefix]:
+            self._engine.cancel(handle)
+            del self._in_flight[handle]
+            self._finished[(tree.problem.id, prefix)] += 1
+            self._counts["cancelled"] += 1
+
     def collect(self) -> list[RolloutTree]:
         """Wait for some continuations, store them, and return the trees that grew; empty when none is in flight."""
         grown: dict[int, RolloutTree] = {}

@@ -18,8 +18,8 @@ from gpo_lightning.critical.selectors import Selector
 from gpo_lightning.critical.text import token_pieces
 from gpo_lightning.engines import Engine, Purpose, Sampling, remaining_tokens
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.problems import Problem, ProblemSource, encode_prompt
-from gpo_lightning.tree import Curve, RolloutTree
+from gpo_lightning.problems import LabelledTrajectory, Problem, ProblemSource, encode_prompt, encode_steps
+from gpo_lightning.tree import Curve, RolloutTree, Sample
 
 
 @dataclass(frozen=True)
@@ -149,10 +149,32 @@ class Explorer:
                 rollouts.trees += self._sample(left[:lacking], iteration, rollouts.counts)
                 rollouts.counts["refilled"] += len(left[:lacking])
                 del left[:lacking]
-        with rollouts.seconds("probe"):
-            self._find_critical_steps(rollouts.trees, iteration, rollouts.counts)
+        studies = [study for tree in rollouts.trees for study in self._choose(tree, iteration, rollouts.counts)]
+        self._find_critical_steps(studies, iteration, rollouts)
         with rollouts.seconds("reset"):
             self._reset(rollouts.trees, iteration, rollouts.counts)
+        return rollouts
+
+    def examine(self, trajectories: Sequence[LabelledTrajectory], iteration: int = 0) -> Rollouts:
+        """Find the critical step of trajectories that somebody else wrote; nothing is reset to it.
+
+        The policy's own ``plan.group`` responses to each problem value the prompt. A problem may occur several times:
+        each trajectory has a tree of its own, whose curve is the trajectory's.
+        """
+        rollouts = Rollouts(trees=[])
+        with rollouts.seconds("sample"):
+            rollouts.trees = self._sample([its.problem for its in trajectories], iteration, rollouts.counts)
+        fitting = iter(rollouts.trees)
+        studies: list[_Study] = []
+        tree = next(fitting, None)
+        for trajectory in trajectories:
+            if tree is None or tree.problem is not trajectory.problem:
+                continue  # its prompt was too long
+            tokens, boundaries = encode_steps(trajectory.steps, self.tokenizer)
+            given = Sample(tokens, 0, (), trajectory.outcome, "given", False, Purpose.SOLUTION, self.engine.version)
+            studies.append(_Study(tree, tree.add(given), boundaries))
+            tree = next(fitting, None)
+        self._find_critical_steps(studies, iteration, rollouts)
         return rollouts
 
     def _sample(self, problems: Sequence[Problem], iteration: int, counts: Counter[str]) -> list[RolloutTree]:
@@ -169,15 +191,21 @@ class Explorer:
             pass
         return trees
 
-    def _find_critical_steps(self, trees: Sequence[RolloutTree], iteration: int, counts: Counter[str]) -> None:
-        studies = [study for tree in trees for study in self._choose(tree, iteration, counts)]
-        probing = self._drawing(Purpose.PROBE, iteration, counts)
+    def _find_critical_steps(self, studies: Sequence[_Study], iteration: int, rollouts: Rollouts) -> None:
+        probing = self._drawing(Purpose.PROBE, iteration, rollouts.counts)
         by_tree: dict[int, list[_Study]] = {}
         for study in studies:
             by_tree.setdefault(id(study.tree), []).append(study)
-        self._probe(studies, probing)
-        while grown := probing.collect():
-            self._probe([study for tree in grown for study in by_tree[id(tree)]], probing)
+        grown = [study.tree for study in studies]
+        while grown:
+            with rollouts.seconds("search"):
+                self._probe([study for key in dict.fromkeys(map(id, grown)) for study in by_tree[key]], probing)
+            with rollouts.seconds("probe"):
+                grown = probing.collect()
+        with rollouts.seconds("search"):
+            self._conclude(studies, probing, iteration)
+
+    def _conclude(self, studies: Sequence[_Study], probing: Drawing, iteration: int) -> None:
         for study in studies:
             sample = study.tree.samples[study.index]
             known = study.known(probing)
@@ -189,12 +217,25 @@ class Explorer:
 
     def _probe(self, studies: Sequence[_Study], probing: Drawing) -> None:
         known = [study.known(probing) for study in studies]
+        self._cancel(studies, self.search.moot(known, self.selector), probing)
         for study, its, wanted in zip(studies, known, self.search.probes(known, self.selector), strict=True):
             for step, count in wanted.items():
                 prefix = study.prefix(step)
                 # Another trajectory through the same prefix may have asked a moment ago.
                 asked = probing.pending(study.tree, prefix) - its.pending[step]
                 probing.ask(study.tree, prefix, max(0, count - asked), self.search.longest(its, step))
+
+    def _cancel(self, studies: Sequence[_Study], moot: Sequence[set[int]], probing: Drawing) -> None:
+        """Cancel probes that none of the trajectories through their prefix needs any more."""
+        needed = {
+            (id(study.tree), study.prefix(step))
+            for study, its in zip(studies, moot, strict=True)
+            for step in set(range(len(study.boundaries) - 1)) - its
+        }
+        for study, its in zip(studies, moot, strict=True):
+            for step in its:
+                if (id(study.tree), study.prefix(step)) not in needed:
+                    probing.cancel(study.tree, study.prefix(step))
 
     def _choose(self, tree: RolloutTree, iteration: int, counts: Counter[str]) -> list[_Study]:
         """The trajectories of a tree to explore."""

@@ -22,7 +22,8 @@ class ValuePrior:
     """What is believed of values before any probe.
 
     Args:
-        change: chance that a step changes the value.
+        change: chance that a step changes the value for good, to a fresh one.
+        drift: chance that it moves the value a little, to a neighbouring node.
         settled: chance that a fresh value is exactly 0 or 1: nothing that follows matters any more. The rest is
             Jeffreys' prior, Beta(1/2, 1/2).
         nodes: values that Jeffreys' prior is summed over. They are those of Gauss and Chebyshev, which make the sums
@@ -30,14 +31,16 @@ class ValuePrior:
     """
 
     change: float = 0.2
+    drift: float = 0.3
     settled: float = 0.3
     nodes: int = 32
 
     def __post_init__(self) -> None:
-        if not 0 < self.change < 1 or not 0 < self.settled < 1 or self.nodes < 2:
+        sound = 0 < self.change < 1 and 0 <= self.drift <= 1 - self.change and 0 < self.settled < 1
+        if not sound or self.nodes < 2:
             raise ConfigError(
-                f"data.search.prior: change is {self.change}, settled {self.settled}, nodes {self.nodes}; change and "
-                "settled must lie in (0, 1), nodes must be at least 2."
+                f"data.search.prior: change is {self.change}, drift {self.drift}, settled {self.settled}, nodes "
+                f"{self.nodes}; change and settled must lie in (0, 1), drift in [0, 1 - change], nodes must be >= 2."
             )
 
     @cached_property
@@ -48,10 +51,27 @@ class ValuePrior:
 
     @cached_property
     def weights(self) -> Tensor:
-        """``[G]`` prior probability of each value; the nodes of Gauss and Chebyshev all weigh the same."""
+        """``[G]`` probability of each fresh value; the nodes of Gauss and Chebyshev all weigh the same."""
         weights = torch.full((self.nodes + 2,), (1 - self.settled) / self.nodes, dtype=torch.float64)
         weights[0] = weights[-1] = self.settled / 2
         return weights
+
+    @cached_property
+    def kernel(self) -> Tensor:
+        """``[G, G]`` probability of the value after a step, given the value before it."""
+        size = self.nodes + 2
+        stay = torch.eye(size, dtype=torch.float64) * (1 - self.change - self.drift)
+        return stay + self.drift * self._neighbours + self.change * self.weights
+
+    @cached_property
+    def _neighbours(self) -> Tensor:
+        """``[G, G]`` one node up or down, equally likely; what is settled, and the outermost nodes' ways out, stay."""
+        moves = torch.eye(self.nodes + 2, dtype=torch.float64)
+        for k in range(1, self.nodes + 1):
+            moves[k, k] = 0.0
+            moves[k, max(1, k - 1)] += 0.5
+            moves[k, min(self.nodes, k + 1)] += 0.5
+        return moves
 
 
 class ValuePosterior:
@@ -76,50 +96,46 @@ class ValuePosterior:
         self.prior = prior
         self._steps = torch.full((len(trials),), trials.shape[1]) if steps is None else steps
         self._outcomes = outcomes.to(torch.float64)
-        likelihood = self._likelihood(successes.double(), trials.double())  # [B, n + 1, G]
-        self._forward = self._pass_forward(likelihood)
-        self._fresh = self._pass_backward(likelihood)
+        self._likelihood = self._evidence(successes.double(), trials.double())
+        self._forward = self._pass_forward()
+        self._ahead = self._pass_backward()
 
-    def _likelihood(self, successes: Tensor, trials: Tensor) -> Tensor:
+    def _evidence(self, successes: Tensor, trials: Tensor) -> Tensor:
+        """``[B, n + 1, G]`` likelihood of the trials at each place, up to a factor; the end is seen."""
         values = self.prior.values
         logs = torch.special.xlogy(successes[..., None], values)
         logs = logs + torch.special.xlogy((trials - successes)[..., None], 1 - values)
         likelihood = (logs - logs.amax(-1, keepdim=True)).exp()
         padded = torch.nn.functional.pad(likelihood, (0, 0, 0, 1), value=1.0)
-        # The end is seen: the value nearest to the outcome, which is 0 or 1 where rewards are.
+        # The value nearest to the outcome, which is 0 or 1 where rewards are.
         nearest = (values - self._outcomes[:, None]).abs().argmin(-1)
         end = torch.nn.functional.one_hot(nearest, len(values)).double()
         place = torch.arange(padded.shape[1])[None, :, None]
         last = self._steps[:, None, None]
         return torch.where(place == last, end[:, None], torch.where(place > last, 1.0, padded))
 
-    def _pass_forward(self, likelihood: Tensor) -> Tensor:
+    def _pass_forward(self) -> Tensor:
         """``[B, n + 1, G]`` p(V_t | trials up to t)."""
-        rho, weights = self.prior.change, self.prior.weights
-        now = _normalised(weights * likelihood[:, 0])
+        now = _normalised(self.prior.weights * self._likelihood[:, 0])
         passed = [now]
-        for t in range(1, likelihood.shape[1]):
-            now = _normalised(((1 - rho) * now + rho * weights) * likelihood[:, t])
+        for evidence in self._likelihood.unbind(1)[1:]:
+            now = _normalised(now @ self.prior.kernel * evidence)
             passed.append(now)
         return torch.stack(passed, 1)
 
-    def _pass_backward(self, likelihood: Tensor) -> Tensor:
-        """``[B, n + 1, G]`` likelihood of the trials from t on, given V_t, up to a factor."""
-        rho, weights = self.prior.change, self.prior.weights
-        now = _normalised(likelihood[:, -1])
+    def _pass_backward(self) -> Tensor:
+        """``[B, n + 1, G]`` likelihood of the trials after t, given V_t, up to a factor."""
+        now = torch.ones_like(self._likelihood[:, -1])
         passed = [now]
-        for t in reversed(range(likelihood.shape[1] - 1)):
-            now = _normalised(likelihood[:, t] * ((1 - rho) * now + rho * (weights * now).sum(-1, keepdim=True)))
+        for evidence in reversed(self._likelihood.unbind(1)[1:]):
+            now = _normalised(evidence * now @ self.prior.kernel.T)
             passed.append(now)
         return torch.stack(passed[::-1], 1)
 
     @cached_property
     def _marginals(self) -> Tensor:
         """``[B, n + 1, G]`` p(V_t | everything)."""
-        rho, weights = self.prior.change, self.prior.weights
-        after = self._fresh[:, 1:]
-        ahead = (1 - rho) * after + rho * (weights * after).sum(-1, keepdim=True)
-        return torch.cat([_normalised(self._forward[:, :-1] * ahead), self._forward[:, -1:]], 1)
+        return _normalised(self._forward * self._ahead)
 
     @cached_property
     def values(self) -> Tensor:
@@ -134,51 +150,46 @@ class ValuePosterior:
         high = (below < (1 + mass) / 2).sum(-1).clamp(max=len(grid) - 1)
         return grid[low], grid[high]
 
-    @cached_property
-    def changes(self) -> Tensor:
-        """``[B, n]`` probability that step t changed the value."""
-        rho, weights = self.prior.change, self.prior.weights
-        stay = (1 - rho) * (self._forward[:, :-1] * self._fresh[:, 1:]).sum(-1)
-        change = rho * (weights * self._fresh[:, 1:]).sum(-1)
-        return change / (stay + change)
+    def _expected(self, worth: Tensor) -> Tensor:
+        """``[B, n]`` posterior mean over (V_t, V_{t+1}) of ``worth[G, G]``, up to the factor that worth 1 has."""
+        after = self._likelihood[:, 1:] * self._ahead[:, 1:]
+        return (self._forward[:, :-1] @ worth * after).sum(-1)
 
     @cached_property
-    def _sides(self) -> tuple[Tensor, Tensor]:
-        """``[B, n, G]`` each: p(V_t) and p(V_{t+1}) given that step t changed the value; independent then."""
-        return self._forward[:, :-1], _normalised(self.prior.weights * self._fresh[:, 1:])
+    def changes(self) -> Tensor:
+        """``[B, n]`` probability that step t changed the value for good."""
+        fresh = self.prior.change * self.prior.weights.expand(len(self.prior.weights), -1)
+        return self._expected(fresh) / self._expected(self.prior.kernel)
 
     @cached_property
     def advantages(self) -> Tensor:
         """``[B, n]`` posterior mean of A_t = V_{t+1} - V_t."""
-        before, after = self._sides
-        return self.changes * ((after - before) * self.prior.values).sum(-1)
+        return self.values.diff(dim=-1)
 
     @cached_property
     def absolute_advantages(self) -> Tensor:
-        """``[B, n]`` posterior mean of |A_t|: the integral of P(one side below x, the other above)."""
-        before, after = (side.cumsum(-1)[..., :-1] for side in self._sides)
-        crossing = before * (1 - after) + after * (1 - before)
-        return self.changes * (crossing * self.prior.values.diff()).sum(-1)
+        """``[B, n]`` posterior mean of |A_t|."""
+        grid, kernel = self.prior.values, self.prior.kernel
+        return self._expected(kernel * (grid - grid[:, None]).abs()) / self._expected(kernel)
 
-    def paths(self, samples: int, generator: torch.Generator) -> Tensor:
-        """``[B, S, n + 1]`` draws of the whole value profile from its posterior.
+    def states(self, samples: int, generator: torch.Generator) -> Tensor:
+        """``[B, S, n + 1]`` draws of the whole value profile from its posterior, as indices of ``prior.values``.
 
         Args:
             samples: S.
             generator: draws them.
         """
-        rho, weights, grid = self.prior.change, self.prior.weights, self.prior.values
         batch, length, _ = self._forward.shape
-        below = self._forward.cumsum(-1)
-        luck = torch.rand(length, 2, batch, samples, generator=generator, dtype=torch.float64)
-        now = _draw(below[:, -1], luck[-1, 0])
+        luck = torch.rand(length, batch, samples, 1, generator=generator, dtype=torch.float64)
+        now = _draw(self._forward[:, -1, None].cumsum(-1), luck[-1])
         drawn = [now]
         for t in reversed(range(length - 1)):
-            keep = (1 - rho) * self._forward[:, t].gather(-1, now)
-            stays = luck[t, 1] * (keep + rho * weights[now]) < keep
-            now = torch.where(stays, now, _draw(below[:, t], luck[t, 0]))
+            before = self._forward[:, t, None] * self.prior.kernel.T  # [B, G after, G before]
+            table = before.cumsum(-1)
+            rows = table.gather(1, now[..., None].expand(-1, -1, table.shape[-1]))
+            now = _draw(rows, luck[t])
             drawn.append(now)
-        return grid[torch.stack(drawn[::-1], -1)]
+        return torch.stack(drawn[::-1], -1)
 
 
 def _normalised(weights: Tensor) -> Tensor:
@@ -186,8 +197,8 @@ def _normalised(weights: Tensor) -> Tensor:
 
 
 def _draw(below: Tensor, luck: Tensor) -> Tensor:
-    """Indices drawn from cumulative weights ``[B, G]`` by uniform numbers ``[B, S]``."""
-    return torch.searchsorted(below.contiguous(), luck * below[:, -1:]).clamp(max=below.shape[-1] - 1)
+    """Indices ``[B, S]`` drawn from cumulative weights ``[B, S, G]`` by uniform numbers ``[B, S, 1]``."""
+    return (below < luck * below[..., -1:]).sum(-1).clamp(max=below.shape[-1] - 1)
 
 
 def trials_of(rewards: Sequence[Sequence[Sequence[float]]]) -> tuple[Tensor, Tensor, Tensor]:

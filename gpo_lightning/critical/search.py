@@ -66,6 +66,14 @@ class SearchStrategy(ABC):
     def values(self, known: Known) -> tuple[float, ...]:
         """``[n + 1]`` estimates of V before each step, the last one the reward."""
 
+    def moot(self, studies: Sequence[Known], selector: Selector) -> list[set[int]]:
+        """Steps of each trajectory whose probes in flight cannot change the choice any more, whatever they bring.
+
+        Only such may be cancelled: whoever stops when the *first* answers suffice prefers short ones, and short
+        answers are not right as often as others.
+        """
+        return [set() for _ in studies]
+
     def critical(self, known: Known, selector: Selector, draw: Random) -> int:
         """The critical step, by what was found out."""
         return selector.select(self.values(known), draw)

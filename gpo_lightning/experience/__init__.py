@@ -5,6 +5,7 @@ calls the policy.
 """
 
 from gpo_lightning.experience.actions import ActionBatch, ActionExample, ActionExperience
+from gpo_lightning.experience.best_of import BestOf
 from gpo_lightning.experience.builder import ExperienceBuilder
 from gpo_lightning.experience.demonstration import Demonstration, Demonstrations, RightResponses, solution_trees
 from gpo_lightning.experience.example import Batch, Example, Row, Rows, Scores
@@ -21,6 +22,7 @@ __all__ = [
     "ActionExample",
     "ActionExperience",
     "Batch",
+    "BestOf",
     "Demonstration",
     "Demonstrations",
     "Example",

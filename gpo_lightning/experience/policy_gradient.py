@@ -1,7 +1,7 @@
 """Experience of policy-gradient losses from whole responses: each compared with others from the same start state."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,9 +44,13 @@ class PolicyGradient(ActionExperience):
 
     def build(self, trees: Sequence[RolloutTree], counts: Counter[str]) -> list[Example]:
         examples: list[Example] = []
-        for number, group in enumerate(groups(trees, self.starts)):
+        for number, group in enumerate(self.groups(trees)):
             examples.extend(self._examples(group, number, counts))
         return examples
+
+    def groups(self, trees: Sequence[RolloutTree]) -> Iterator[Group]:
+        """Responses that are compared with each other, in the order in which they are learnt."""
+        return groups(trees, self.starts)
 
     def _examples(self, group: Group, number: int, counts: Counter[str]) -> list[ActionExample]:
         shaping = self.overlong

@@ -63,9 +63,14 @@ def parse_prompt(prompt: str) -> tuple[int, list[Operation]]:
 
 def solution_lines(prompt: str, modulus: int = 97) -> list[str]:
     """One line a step, then the answer line: `['a37+5=42', 'b42*3=29', 'c29-12=17', '#17']`."""
-    value, operations = parse_prompt(prompt)
+    start, operations = parse_prompt(prompt)
+    return worked_chain(start, operations, 0, modulus)
+
+
+def worked_chain(value: int, operations: Sequence[Operation], first: int, modulus: int) -> list[str]:
+    """The lines that apply ``operations`` to ``value``, named from the ``first`` letter on, and the answer line."""
     lines: list[str] = []
-    for name, op in zip(ascii_lowercase, operations, strict=False):
+    for name, op in zip(ascii_lowercase[first:], operations, strict=False):
         result = op.apply(value, modulus)
         lines.append(f"{name}{value}{op.symbol}{op.operand}={result}")
         value = result

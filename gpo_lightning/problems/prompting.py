@@ -1,5 +1,6 @@
 """From a problem to the token ids the policy reads: the one place where text becomes prompt tokens."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -33,6 +34,20 @@ def encode_solution(problem: Problem, tokenizer: Tokenizer, eos_id: int) -> tupl
     if problem.solution is None:
         return None
     return (*_encode(problem, problem.solution, tokenizer, special=False), eos_id)
+
+
+def encode_steps(steps: Sequence[str], tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Token ids of a response given step by step, and the ``[n + 1]`` offsets at which its steps begin and end.
+
+    Every step is encoded by itself, so that steps end where tokens end. Steps without a token are dropped.
+    """
+    tokens: list[int] = []
+    boundaries = [0]
+    for step in steps:
+        tokens.extend(tokenizer.encode(step, add_special_tokens=False))
+        if len(tokens) > boundaries[-1]:
+            boundaries.append(len(tokens))
+    return tuple(tokens), tuple(boundaries)
 
 
 def _encode(problem: Problem, text: str, tokenizer: Tokenizer, special: bool) -> tuple[int, ...]:

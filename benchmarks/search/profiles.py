@@ -1,20 +1,13 @@
-"""How well, and at what cost, each search strategy finds the critical step, on value profiles whose truth is known.
+"""Search strategies on simulated value profiles whose truth is known.
 
-    python benchmarks/search.py [--trajectories 200] [--seed 1] [--steps 8 16 32]
-
-Writes benchmarks/results/search.json.
-
-Five families of profiles (their parameters were fixed before any strategy was tuned, and the tuning used other seeds),
-trajectories of 8, 16 and 32 steps of unequal length. A *hit* is a chosen step whose true advantage is within 0.05 of
-the best one's; *regret* is what it falls short by; *cost* is the tokens of all probes in lengths of the trajectory.
-Seven siblings value the prompt for every strategy, as a group of eight gives them.
+Five families (their parameters were fixed before any strategy was tuned, and the tuning used other seeds), of 8, 16 and
+32 steps. A *hit* is a chosen step whose true advantage is within 0.05 of the best one's; *regret* is what it falls short
+by; *cost* is the tokens of all probes in lengths of the trajectory. Seven siblings value the prompt for every strategy,
+as a group of eight gives them.
 """
 
-import argparse
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -34,18 +27,15 @@ from gpo_lightning.critical import (
 )
 from gpo_lightning.tree import Node
 
-RESULTS = Path(__file__).parent / "results" / "search.json"
 SIBLINGS = 7
 TOKENS = 1000
+NEAR = 0.05
 SHARES = {8: 3, 16: 5, 32: 8}
 """Steps -> the share of exhaustive N = 32's tokens that the change-point search is to make do with."""
 
 Draw = np.random.Generator
 Profile = np.ndarray
 """``[n + 1]`` values before each step, and the outcome."""
-
-
-# ---- families -------------------------------------------------------------------------------------------------------
 
 
 def one_pivot(draw: Draw, n: int) -> Profile:
@@ -104,25 +94,30 @@ FAMILIES: dict[str, Callable[[Draw, int], Profile]] = {
 }
 
 
-# ---- one search -----------------------------------------------------------------------------------------------------
-
-
 class Trajectory:
-    """A profile that can be probed; its probes take as many tokens as the trajectory itself had left."""
+    """A profile that can be probed.
 
-    def __init__(self, profile: Profile, draw: Draw) -> None:
-        self.profile, self.draw = profile, draw
-        n = len(profile) - 1
-        lengths = draw.gamma(2.0, 1.0, n)
-        ends = np.round(np.cumsum(lengths) / lengths.sum() * (TOKENS - n)) + np.arange(1, n + 1)
-        self.boundaries = (0, *(int(end) for end in ends))
-        self.rewards: list[list[float]] = [[] for _ in range(n)]
+    Args:
+        profile: true values.
+        boundaries: ``[n + 1]`` token offsets of its steps.
+        lengths: ``[n]`` tokens of a probe before each step.
+        draw: decides how probes come out.
+    """
+
+    def __init__(self, profile: Profile, boundaries: tuple[int, ...], lengths: tuple[float, ...], draw: Draw) -> None:
+        self.profile, self.boundaries, self.lengths, self.draw = profile, boundaries, lengths, draw
+        self.rewards: list[list[float]] = [[] for _ in lengths]
         self.rewards[0] = self._trials(0, SIBLINGS)
-        self.spent = 0
+        self.tokens = 0.0
+
+    @property
+    def cost(self) -> float:
+        """Tokens of its probes, in lengths of its own."""
+        return self.tokens / self.boundaries[-1]
 
     def probe(self, step: int, count: int) -> None:
         self.rewards[step] += self._trials(step, count)
-        self.spent += count * (TOKENS - self.boundaries[step])
+        self.tokens += count * self.lengths[step]
 
     def _trials(self, step: int, count: int) -> list[float]:
         return (self.draw.random(count) < self.profile[step]).astype(float).tolist()
@@ -130,7 +125,7 @@ class Trajectory:
     @property
     def known(self) -> Known:
         nodes = tuple(Node((), tuple(seen)) for seen in self.rewards)
-        return Known(self.boundaries, nodes, (0,) * len(nodes), float(self.profile[-1]), self.spent)
+        return Known(self.boundaries, nodes, (0,) * len(nodes), float(self.profile[-1]), round(self.tokens))
 
 
 def search(trajectories: list[Trajectory], strategy: SearchStrategy, selector: Selector) -> list[int]:
@@ -146,69 +141,62 @@ def search(trajectories: list[Trajectory], strategy: SearchStrategy, selector: S
     return [strategy.critical(t.known, selector, Random(i)) for i, t in enumerate(trajectories)]
 
 
-def measure(
-    family: str, n: int, strategy: SearchStrategy, selector: Selector, count: int, seed: int
-) -> dict[str, float]:
-    trajectories = [
-        Trajectory(FAMILIES[family](np.random.default_rng([seed, n, i]), n), np.random.default_rng([seed, n, i, 1]))
-        for i in range(count)
-    ]
+def simulated(family: str, n: int, count: int, seed: int) -> list[Trajectory]:
+    """Trajectories of steps of unequal length, whose probes take as many tokens as the trajectory itself had left."""
+    made: list[Trajectory] = []
+    for i in range(count):
+        profile = FAMILIES[family](np.random.default_rng([seed, n, i]), n)
+        draw = np.random.default_rng([seed, n, i, 1])
+        lengths = draw.gamma(2.0, 1.0, n)
+        ends = np.round(np.cumsum(lengths) / lengths.sum() * (TOKENS - n)) + np.arange(1, n + 1)
+        boundaries = (0, *(int(end) for end in ends))
+        made.append(Trajectory(profile, boundaries, tuple(TOKENS - float(b) for b in boundaries[:-1]), draw))
+    return made
+
+
+def measure(trajectories: list[Trajectory], strategy: SearchStrategy, selector: Selector) -> dict[str, float]:
+    """Cost in lengths, hit rate, regret, and milliseconds of CPU, a trajectory; judged by true scores."""
     begun = time.process_time()
     chosen = search(trajectories, strategy, selector)
     seconds = time.process_time() - begun
-    scores = selector_truth(trajectories)
-    best = scores.max(-1)
-    got = scores[np.arange(count), chosen]
+    judge = MaxAdvantage() if isinstance(selector, RandomStep) else selector
+    lost, hits = 0.0, 0
+    for trajectory, step in zip(trajectories, chosen, strict=True):
+        scores = judge.scores(torch.from_numpy(trajectory.profile))
+        short = float(scores.max() - scores[step])
+        lost, hits = lost + short, hits + (short <= NEAR)
+    count = len(trajectories)
     return {
-        "cost": sum(t.spent for t in trajectories) / TOKENS / count,
-        "hit": float((got >= best - 0.05).mean()),
-        "regret": float((best - got).mean()),
+        "cost": sum(trajectory.cost for trajectory in trajectories) / count,
+        "hit": hits / count,
+        "regret": lost / count,
         "milliseconds": 1000 * seconds / count,
     }
 
 
-def selector_truth(trajectories: list[Trajectory]) -> np.ndarray:
-    """``[B, n]`` true advantages, by which every strategy is judged."""
-    return np.diff(np.stack([trajectory.profile for trajectory in trajectories]), axis=1)
-
-
-# ---- the table ------------------------------------------------------------------------------------------------------
-
-
-def strategies(n: int) -> dict[str, tuple[SearchStrategy, Selector]]:
-    # What exhaustive search costs on average: 32 probes of half a trajectory before all but the first step.
-    whole = 32 * (n - 1) / 2
+def strategies(whole: float, share: int) -> dict[str, tuple[SearchStrategy, Selector]]:
+    """What is compared; ``whole`` is what 32 probes a step cost in lengths, ``share`` of which we are to make do with."""
     best = MaxAdvantage()
+    halves = {
+        f"change_point 1/{part}": ChangePoint(budget=whole / part, sure=1.0, cap=1.0) for part in (2 * share, share)
+    }
     return {
         "random": (NoSearch(), RandomStep()),
         **{f"exhaustive {samples}": (Exhaustive(samples), best) for samples in (4, 8, 16, 32)},
         **{f"bisect {samples}": (Bisect(samples), best) for samples in (8, 16, 32)},
         "change_point": (ChangePoint(), best),
-        f"change_point 1/{2 * SHARES[n]}": (ChangePoint(budget=whole / SHARES[n] / 2, sure=1.0, cap=1.0), best),
-        f"change_point 1/{SHARES[n]}": (ChangePoint(budget=whole / SHARES[n], sure=1.0, cap=1.0), best),
+        **{name: (strategy, best) for name, strategy in halves.items()},
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trajectories", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, nargs="+", default=[8, 16, 32])
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+def table(steps: list[int], count: int, seed: int) -> list[dict[str, Any]]:
+    """Every strategy on every family and length; printed while it is made."""
     rows: list[dict[str, Any]] = []
-    for n in options.steps:
-        print(f"\n{n} steps{'':14}" + "".join(f"{family:>22}" for family in FAMILIES))
-        for name, (strategy, selector) in strategies(n).items():
-            found = {f: measure(f, n, strategy, selector, options.trajectories, options.seed) for f in FAMILIES}
+    for n in steps:
+        print(f"\n{f'{n} steps':20}" + "".join(f"{family:>22}" for family in FAMILIES))
+        for name, (strategy, selector) in strategies(32 * (n - 1) / 2, SHARES[n]).items():
+            found = {f: measure(simulated(f, n, count, seed), strategy, selector) for f in FAMILIES}
             rows.append({"steps": n, "strategy": name, "families": found})
-            cells = (f"{r['cost']:8.0f} {r['hit']:5.2f} {r['regret']:7.3f}" for r in found.values())
+            cells = (f"{r['cost']:8.1f} {r['hit']:5.2f} {r['regret']:7.3f}" for r in found.values())
             print(f"{name:20}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
-    options.output.parent.mkdir(exist_ok=True)
-    about = {"trajectories": options.trajectories, "seed": options.seed, "columns": "cost, hit rate, regret"}
-    options.output.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    return rows

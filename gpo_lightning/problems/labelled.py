@@ -1,0 +1,73 @@
+"""Responses whose first wrong step is known: what a search for critical steps is measured with."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+from gpo_lightning.problems.modular_chains import ModularChains, parse_prompt, solution_lines, worked_chain
+from gpo_lightning.problems.problem import Problem, ProblemSource
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledTrajectory:
+    """A response that somebody gave, cut into steps, with its first mistake.
+
+    Args:
+        problem: what it answers.
+        steps: its text in pieces; joined, they are the response.
+        outcome: its reward.
+        error: index of the first wrong step; ``None`` where all are right.
+    """
+
+    problem: Problem
+    steps: tuple[str, ...]
+    outcome: float
+    error: int | None
+
+
+class LabelledSource(ABC):
+    """A set of labelled responses, and the problem source that grades the policy's continuations of them."""
+
+    @property
+    @abstractmethod
+    def problems(self) -> ProblemSource:
+        """Whose grader judges."""
+
+    @abstractmethod
+    def trajectories(self) -> Sequence[LabelledTrajectory]:
+        """The responses."""
+
+
+class PlantedErrors(LabelledSource):
+    """Modular chains solved rightly but for one step, drawn at random; the steps after it follow from its result.
+
+    Args:
+        steps: operations in a chain.
+        count: responses.
+        seed: draws problems and mistakes.
+        modulus: of the chains; mistakes are other numbers below it.
+    """
+
+    def __init__(self, steps: int = 8, count: int = 100, seed: int = 0, modulus: int = 97) -> None:
+        self.steps, self.count, self.seed, self.modulus = steps, count, seed, modulus
+
+    @property
+    def problems(self) -> ProblemSource:
+        return ModularChains(self.steps, heldout_size=self.count, heldout_seed=self.seed, modulus=self.modulus)
+
+    def trajectories(self) -> Sequence[LabelledTrajectory]:
+        draw = Random(self.seed)
+        return [self._spoilt(problem, draw) for problem in self.problems.heldout()]
+
+    def _spoilt(self, problem: Problem, draw: Random) -> LabelledTrajectory:
+        error = draw.randrange(self.steps)
+        lines = solution_lines(problem.prompt or "", self.modulus)
+        right = int(lines[error].split("=")[1])
+        wrong = (right + draw.randrange(1, self.modulus)) % self.modulus
+        _, operations = parse_prompt(problem.prompt or "")
+        rest = worked_chain(wrong, operations[error + 1 :], error + 1, self.modulus)
+        spoilt = [*lines[:error], lines[error].split("=")[0] + f"={wrong}", *rest]
+        outcome = self.problems.grade(problem, "\n".join(spoilt)).reward or 0.0
+        texts = (*(line + "\n" for line in spoilt[:-1]), spoilt[-1])
+        return LabelledTrajectory(replace(problem), texts, outcome, error)
