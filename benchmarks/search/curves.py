@@ -2,8 +2,8 @@
 
     python benchmarks/search/curves.py sums=runs/value-curves/sums/rollouts.parquet legs=...
 
-keeps what is needed of such rollouts (`gpo explore --config configs/explore/...` writes them) in value_curves.json beside
-this file, which is what the table is made from. `make value-curves` does both.
+keeps what is needed of such rollouts (`gpo explore --config configs/explore/...` writes them) in value_curves.json
+beside this file, which the table is made from. `make value-curves` does both.
 
 Probes are drawn with the measured success rates, so the measured curve is the truth by definition; that it is itself an
 estimate (standard error up to 0.06) makes neighbouring steps look a little more different than they are.

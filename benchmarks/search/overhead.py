@@ -29,9 +29,8 @@ def table(problems: int, seed: int) -> list[dict[str, Any]]:
     """One iteration of the quickstart's plan (every mixed group explored) for each strategy."""
     source = ModularChains(steps=8)
     rows: list[dict[str, Any]] = []
-    print(
-        f"\n{'one iteration':20}{'tokens':>10}{'x base':>8}{'no reuse':>10}{'rollouts':>10}{'all reused':>12}{'search':>9}"
-    )
+    columns = ("tokens", "x base", "no reuse", "rollouts", "all reused", "search")
+    print(f"\n{'one iteration':20}" + "".join(f"{column:>11}" for column in columns))
     with served() as (policy, engine):
         for name, strategy in STRATEGIES.items():
             plan = RolloutPlan(problems=problems, group=8, reset_probability=float(name != "base method"))
@@ -53,8 +52,8 @@ def table(problems: int, seed: int) -> list[dict[str, Any]]:
             }
             rows.append(row)
             print(
-                f"{name:20}{tokens:10,}{row['times_base']:8.2f}{row['times_base_without_reuse']:10.2f}"
-                f"{row['rollouts']:10}{row['rollouts_all_reused']:12}{100 * row['search_share']:8.1f}%",
+                f"{name:20}{tokens:11,}{row['times_base']:11.2f}{row['times_base_without_reuse']:11.2f}"
+                f"{row['rollouts']:11}{row['rollouts_all_reused']:11}{100 * row['search_share']:10.1f}%",
                 flush=True,
             )
     return rows

@@ -1,9 +1,9 @@
 """Search strategies on simulated value profiles whose truth is known.
 
-Five families (their parameters were fixed before any strategy was tuned, and the tuning used other seeds), of 8, 16 and
-32 steps. A *hit* is a chosen step whose true advantage is within 0.05 of the best one's; *regret* is what it falls short
-by; *cost* is the tokens of all probes in lengths of the trajectory. Seven siblings value the prompt for every strategy,
-as a group of eight gives them.
+Five families (their parameters were fixed before any strategy was tuned, and the tuning used other seeds), of 8, 16
+and 32 steps. A *hit* is a chosen step whose true advantage is within 0.05 of the best one's; *regret* is what it falls
+short by; *cost* is the tokens of all probes in lengths of the trajectory. Seven siblings value the prompt for every
+strategy, as a group of eight gives them.
 """
 
 import time
@@ -175,11 +175,15 @@ def measure(trajectories: list[Trajectory], strategy: SearchStrategy, selector: 
 
 
 def strategies(whole: float, share: int) -> dict[str, tuple[SearchStrategy, Selector]]:
-    """What is compared; ``whole`` is what 32 probes a step cost in lengths, ``share`` of which we are to make do with."""
+    """What is compared.
+
+    Args:
+        whole: what 32 probes a step cost, in lengths.
+        share: the part of it that we are to make do with.
+    """
     best = MaxAdvantage()
-    halves = {
-        f"change_point 1/{part}": ChangePoint(budget=whole / part, sure=1.0, cap=1.0) for part in (2 * share, share)
-    }
+    parts = (2 * share, share)
+    halves = {f"change_point 1/{part}": ChangePoint(budget=whole / part, sure=1.0, cap=1.0) for part in parts}
     return {
         "random": (NoSearch(), RandomStep()),
         **{f"exhaustive {samples}": (Exhaustive(samples), best) for samples in (4, 8, 16, 32)},

@@ -1,6 +1,6 @@
 """The change-point posterior against every possible history written out, and what must hold of it in any case."""
 
-from itertools import product
+from itertools import pairwise, product
 from math import exp, lgamma, prod
 
 import pytest
@@ -86,7 +86,7 @@ def test_with_drift_it_is_the_sum_over_all_profiles(trials: Trials, outcome: flo
     whole, means, sizes = 0.0, [0.0] * len(trials), [0.0] * len(trials)
     for path in product(range(len(grid)), repeat=len(trials)):
         states = (*path, end)
-        weight = weights[path[0]] * prod(kernel[a][b] for a, b in zip(states, states[1:], strict=False))
+        weight = weights[path[0]] * prod(kernel[a][b] for a, b in pairwise(states))
         weight *= prod(grid[s] ** k * (1 - grid[s]) ** (m - k) for s, (k, m) in zip(path, trials, strict=True))
         whole += weight
         for t, state in enumerate(path):

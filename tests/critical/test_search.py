@@ -139,7 +139,7 @@ class TestMoot:
         assert ChangePoint().moot([known], MaxAdvantage()) == [{0, 1}]
 
     def test_an_open_choice_waits(self) -> None:
-        known = Known((0, 5, 9, 12), tuple(Node((), (1.0, 0.0)) for _ in range(3)), (1, 1, 0), 1.0)
+        known = Known((0, 5, 9, 12, 15, 20), tuple(Node((), ()) for _ in range(5)), (1, 1, 0, 0, 0), 1.0)
         assert ChangePoint().moot([known], MaxAdvantage()) == [set()]
 
     def test_others_cancel_nothing(self) -> None:
