@@ -1,34 +1,43 @@
-"""Evaluates the policy on held-out problems before, during and after training, through the rollout engine."""
+"""Evaluates the policy on benchmarks before, during and after training, and in ``gpo validate`` and ``gpo test``."""
 
 import json
-from dataclasses import asdict
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.seed import isolate_rng
 
 from gpo_lightning.callbacks.run_directory import run_directory
-from gpo_lightning.metrics import Result, SuccessRate, problem_rewards, result
+from gpo_lightning.datamodule import HELDOUT, RolloutDataModule
+from gpo_lightning.engines import Sampling
+from gpo_lightning.errors import ConfigError
+from gpo_lightning.metrics import Benchmark, Figures, Report, Tally, markdown, subset
 from gpo_lightning.problems import ProblemSource
-from gpo_lightning.tree import write_trees
+from gpo_lightning.tree import RolloutTree, write_trees
 
 if TYPE_CHECKING:
     from gpo_lightning.module import GPOModule
 
-HELDOUT = "heldout"
-
 
 class BenchmarkEvaluation(Callback):
-    """Measures success rates and keeps every response.
+    """Measures benchmarks through the rollout engine and keeps every response.
 
-    Logs ``eval/NAME/accuracy`` with its interval, writes ``evaluation/NAME-ITERATIONS.parquet`` (the responses) and
-    ``evaluation/results.json`` to the run directory. A benchmark's ``heldout()`` problems are used.
+    Writes ``evaluation/results.json``, the same as tables in ``evaluation/results.md``, and the responses in
+    ``evaluation/NAME-MOMENT-rankN.parquet`` to the run directory, and logs ``eval/NAME/FIGURE``. A benchmark's
+    ``heldout()`` problems are used. Training learns the same with and without it.
 
     Args:
         benchmarks: problem sources by name; ``null`` is the held-out part of ``data.problems``, named ``heldout``.
         every_n_epochs: also evaluate after every so many iterations.
         on_start: evaluate the untrained policy.
         on_end: evaluate the trained one.
+        samples: responses to each problem; ``null`` takes ``data.evaluation_samples``.
+        sampling: how they are drawn; ``null`` takes ``data.evaluation``, which is greedy by default.
+        max_problems: evaluate on a random subset of so many problems of each benchmark, always the same one.
+        subset_seed: draws the subset; apart from ``seed_everything``, so that runs compare on the same problems.
+        k: sizes for pass@k and maj@k; ``null`` is ``samples`` where that is above 1.
     """
 
     def __init__(
@@ -37,15 +46,63 @@ class BenchmarkEvaluation(Callback):
         every_n_epochs: int | None = None,
         on_start: bool = True,
         on_end: bool = True,
+        samples: int | None = None,
+        sampling: Sampling | None = None,
+        max_problems: int | None = None,
+        subset_seed: int = 0,
+        k: list[int] | None = None,
     ) -> None:
         self.benchmarks, self.every_n_epochs = benchmarks, every_n_epochs
         self.on_start, self.on_end = on_start, on_end
-        self.results: dict[str, dict[int, Result]] = {}
+        self.samples, self.sampling, self.k = samples, sampling, k
+        self.max_problems, self.subset_seed = max_problems, subset_seed
+        self.results: dict[str, dict[str, Report]] = {}
+        self._asked: list[Benchmark] = []
+        if max_problems is not None and max_problems < 1:
+            raise ConfigError(f"BenchmarkEvaluation.max_problems is {max_problems}; it must be at least 1, or null.")
 
     @property
     def state_key(self) -> str:
         """Several of these may stand side by side, each for benchmarks of its own."""
-        return self._generate_state_key(benchmarks=sorted(self.benchmarks or {HELDOUT: None}))
+        return self._generate_state_key(benchmarks=self._names)
+
+    @property
+    def _names(self) -> list[str]:
+        return sorted(self.benchmarks or {HELDOUT: None})
+
+    def setup(self, trainer: Trainer, pl_module: "GPOModule", stage: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Choose the problems, before any weights are loaded; ``validate`` and ``test`` are told to ask them."""
+        if stage == "predict":
+            return
+        with isolate_rng():
+            self._asked = self._choose(pl_module.data)
+        others = [other for other in _evaluations(trainer) if other is not self]
+        if twice := {name for other in others for name in other._names} & set(self._names):
+            raise ConfigError(f"Two BenchmarkEvaluation callbacks have a benchmark named {min(twice)!r}. Rename one.")
+        if stage in ("validate", "test"):
+            pl_module.data.benchmarks += self._asked
+
+    def _choose(self, data: RolloutDataModule) -> list[Benchmark]:
+        if not self.benchmarks:
+            return [self._ask(data.heldout)]
+        chosen: list[Benchmark] = []
+        for name, source in self.benchmarks.items():
+            problems = tuple(source.heldout())
+            benchmark = Benchmark(name, source, problems, len(problems), data.evaluation, data.evaluation_samples)
+            chosen.append(self._ask(benchmark))
+        return chosen
+
+    def _ask(self, benchmark: Benchmark) -> Benchmark:
+        """The benchmark with this callback's own settings."""
+        samples = self.samples or benchmark.samples
+        k = ([samples] if samples > 1 else []) if self.k is None else sorted(set(self.k))
+        return replace(
+            benchmark,
+            problems=subset(benchmark.problems, self.max_problems, self.subset_seed),
+            sampling=self.sampling or benchmark.sampling,
+            samples=samples,
+            k=tuple(k),
+        )
 
     def on_fit_start(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self.on_start:
@@ -59,39 +116,136 @@ class BenchmarkEvaluation(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self.on_end:
             self._evaluate(trainer, pl_module, trainer.current_epoch)
+            if self.benchmarks:
+                self._print(trainer)
 
     def _evaluate(self, trainer: Trainer, module: "GPOModule", iterations: int) -> None:
         """Measure after ``iterations`` iterations, unless a resumed run brought that result along."""
-        directory = run_directory(trainer) / "evaluation"
-        sources = self.benchmarks or {HELDOUT: module.data.problems}
-        for name, source in sources.items():
-            measured = self.results.setdefault(name, {})
-            if iterations in measured:
+        moment = str(iterations)
+        for benchmark in self._asked:
+            if moment in self.results.get(benchmark.name, {}):
                 continue
-            trees = module.data.respond(module.data.share(source.heldout()), source)
-            rate = SuccessRate().to(module.device)
-            rate.update(problem_rewards(trees))
-            measured[iterations] = result(rate)
-            rank_zero_info(f"{name} after {iterations} iterations: {measured[iterations]}")
-            write_trees(directory / f"{name}-{iterations:04d}-rank{trainer.global_rank}.parquet", trees)
-            for logger in trainer.loggers:
-                logger.log_metrics(_scalars(name, measured[iterations]), step=trainer.global_step)
+            trees = module.data.respond(module.data.share(benchmark.problems), benchmark)
+            tally = Tally(benchmark).to(module.device)
+            tally.update(trees)
+            _keep_responses(trainer, f"{benchmark.name}-{iterations:04d}", trees)
+            self._keep(trainer, benchmark.name, moment, tally.report())
+            accuracy = self.results[benchmark.name][moment].overall.accuracy
+            rank_zero_info(f"{benchmark.name} after {iterations} iterations: {accuracy}")
+        self._write(trainer)
+
+    def on_validation_batch_end(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        trainer: Trainer,
+        pl_module: "GPOModule",
+        outputs: dict[str, list[RolloutTree]],
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._keep_batch(trainer, pl_module, outputs["trees"], dataloader_idx)
+
+    def on_test_batch_end(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        trainer: Trainer,
+        pl_module: "GPOModule",
+        outputs: dict[str, list[RolloutTree]],
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._keep_batch(trainer, pl_module, outputs["trees"], dataloader_idx)
+
+    def _keep_batch(self, trainer: Trainer, module: "GPOModule", trees: list[RolloutTree], index: int) -> None:
+        benchmark = module.data.evaluated[index]
+        if benchmark.name in self._names and not _fitting(trainer):
+            _keep_responses(trainer, f"{benchmark.name}-{_command(trainer)}", trees)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if not _fitting(trainer):
+            self._take(trainer, pl_module)
+
+    def on_test_end(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self._take(trainer, pl_module)
+
+    def _take(self, trainer: Trainer, module: "GPOModule") -> None:
+        """Keep what ``gpo validate`` or ``gpo test`` measured."""
+        for benchmark in self._asked:
+            if benchmark.name in module.reports:
+                self._keep(trainer, benchmark.name, _command(trainer), module.reports[benchmark.name])
+        self._write(trainer)
+        self._print(trainer)
+
+    def _keep(self, trainer: Trainer, name: str, moment: str, report: Report) -> None:
+        self.results.setdefault(name, {})[moment] = report
+        for logger in trainer.loggers:
+            logger.log_metrics(_scalars(name, report), step=trainer.global_step)
+
+    def _write(self, trainer: Trainer) -> None:
+        """Every such callback's results, in one file."""
+        directory = _directory(trainer)
         if trainer.is_global_zero:
             directory.mkdir(parents=True, exist_ok=True)
-            (directory / "results.json").write_text(json.dumps(self.state_dict(), indent=2))
+            results = {name: its for other in _evaluations(trainer) for name, its in other.results.items()}
+            written = {
+                name: {moment: report.to_dict() for moment, report in reports.items()}
+                for name, reports in results.items()
+            }
+            (directory / "results.json").write_text(json.dumps(written, indent=2))
+            (directory / "results.md").write_text(markdown(results))
+
+    def _print(self, trainer: Trainer) -> None:
+        directory = _directory(trainer)
+        if trainer.is_global_zero:
+            print(f"\n{markdown(self.results)}\nTables and responses: {directory}")
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            name: {str(iterations): asdict(measured) for iterations, measured in results.items()}
-            for name, results in self.results.items()
+            name: {moment: report.to_dict() for moment, report in reports.items()}
+            for name, reports in self.results.items()
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.results = {
-            name: {int(iterations): Result(**measured) for iterations, measured in results.items()}
-            for name, results in state_dict.items()
+            name: {moment: Report.from_dict(report) for moment, report in reports.items()}
+            for name, reports in state_dict.items()
         }
 
 
-def _scalars(name: str, measured: Result) -> dict[str, float]:
-    return {f"eval/{name}/{key}": value for key, value in asdict(measured).items()}
+def _evaluations(trainer: Trainer) -> list[BenchmarkEvaluation]:
+    return [callback for callback in trainer.callbacks if isinstance(callback, BenchmarkEvaluation)]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _fitting(trainer: Trainer) -> bool:
+    return trainer.state.fn == "fit"
+
+
+def _command(trainer: Trainer) -> str:
+    """``validate`` or ``test``."""
+    return str(trainer.state.fn and trainer.state.fn.value)
+
+
+def _directory(trainer: Trainer) -> Path:
+    return run_directory(trainer) / "evaluation"
+
+
+def _keep_responses(trainer: Trainer, name: str, trees: list[RolloutTree]) -> None:
+    write_trees(_directory(trainer) / f"{name}-rank{trainer.global_rank}.parquet", trees)
+
+
+def _scalars(name: str, report: Report) -> dict[str, float]:
+    """``accuracy`` with its interval, the means of the other figures, and accuracy by category."""
+    accuracy = report.overall.accuracy
+    scalars = {f"eval/{name}/{key}": value for key, value in _means(report.overall).items()}
+    scalars |= {f"eval/{name}/low": accuracy.low, f"eval/{name}/high": accuracy.high, f"eval/{name}/n": accuracy.n}
+    scalars[f"eval/{name}/ungraded"] = report.overall.ungraded
+    if report.macro is not None:
+        scalars |= {f"eval/{name}/macro/{key}": value for key, value in _means(report.macro).items()}
+    for category, figures in report.categories.items():
+        scalars[f"eval/{name}/accuracy/{category}"] = figures.accuracy.mean
+    return scalars
+
+
+def _means(figures: Figures) -> dict[str, float]:
+    # Loggers such as MLflow allow no @ in a name.
+    return {key.replace("@", "_at_"): mean.mean for key, mean in figures.means.items()}

@@ -1,7 +1,6 @@
 """The table at the end of a run, and the same as ``summary.json``."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from rich.table import Table
 from gpo_lightning.callbacks.benchmark_evaluation import BenchmarkEvaluation
 from gpo_lightning.callbacks.ranks import gather
 from gpo_lightning.callbacks.run_directory import run_directory
-from gpo_lightning.metrics import Result
+from gpo_lightning.metrics import Estimate
 
 if TYPE_CHECKING:
     from gpo_lightning.module import GPOModule
@@ -66,8 +65,8 @@ class RunSummary(Callback):
         seconds |= {"train": round(self._training, 2), "total": round(self._total(), 2)}
         before, after = _first_and_last(trainer)
         return {
-            "before": before and asdict(before),
-            "after": after and asdict(after),
+            "before": before and _accuracy(before),
+            "after": after and _accuracy(after),
             "tokens": _by_purpose(ledgers, "generated"),
             "prefilled": _by_purpose(ledgers, "prefilled"),
             "cached": _by_purpose(ledgers, "cached"),
@@ -80,13 +79,17 @@ class RunSummary(Callback):
         }
 
 
-def _first_and_last(trainer: Trainer) -> tuple[Result | None, Result | None]:
-    """The first benchmark's earliest and latest results."""
+def _first_and_last(trainer: Trainer) -> tuple[Estimate | None, Estimate | None]:
+    """The first benchmark's earliest and latest accuracies."""
     for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
         if isinstance(callback, BenchmarkEvaluation) and callback.results:
-            results = next(iter(callback.results.values()))
-            return results[min(results)], results[max(results)]
+            reports = list(next(iter(callback.results.values())).values())
+            return reports[0].overall.accuracy, reports[-1].overall.accuracy
     return None, None
+
+
+def _accuracy(measured: Estimate) -> dict[str, float]:
+    return {"accuracy": measured.mean, "low": measured.low, "high": measured.high, "n": measured.n}
 
 
 def _by_purpose(ledgers: list[dict[str, dict[str, int]]], kind: str) -> dict[str, int]:
@@ -101,7 +104,9 @@ def print_summary(summary: dict[str, Any], directory: Path) -> None:
     table.add_column("", justify="right")
     for moment in ("before", "after"):
         if summary[moment]:
-            table.add_row(f"held-out accuracy {moment}", str(Result(**summary[moment])))
+            measured = summary[moment]
+            accuracy = Estimate(measured["accuracy"], measured["low"], measured["high"], measured["n"])
+            table.add_row(f"held-out accuracy {moment}", str(accuracy))
     table.add_section()
     for purpose, tokens in summary["tokens"].items():
         table.add_row(f"tokens generated: {purpose}", f"{tokens:,}")

@@ -49,6 +49,10 @@ class GPOCLI(LightningCLI):
         parser.add_argument("--warm_start", type=WarmStart | None, default=None, help="Run to make first, once.")
 
     def before_instantiate_classes(self) -> None:
+        trainer = self.config[self.subcommand].get("trainer") if self.subcommand == "validate" else None
+        if trainer is not None and trainer.get("limit_val_batches") == 0:
+            # Configurations of runs switch the validation inside training off; asked for by name, it is wanted.
+            trainer["limit_val_batches"] = 1.0
         warm_start = self.config[self.subcommand].get("warm_start") if self.subcommand else None
         if warm_start is not None and not Path(warm_start["makes"]).exists():
             print(f"Warm start: {warm_start['config']}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader
 
 from gpo_lightning.critical import (
@@ -30,7 +31,7 @@ from gpo_lightning.critical import (
 from gpo_lightning.engines import Engine, Sampling, choose_engine
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.experience import Batch, Example, ExperienceBuilder, MicroBatch, schedule, solution_trees
-from gpo_lightning.metrics import respond
+from gpo_lightning.metrics import Benchmark, respond
 from gpo_lightning.policy import Policy
 from gpo_lightning.problems import LabelledSource, LabelledTrajectory, Problem, ProblemSource
 from gpo_lightning.sealed import Sealed
@@ -38,6 +39,10 @@ from gpo_lightning.tree import RolloutTree, read_trees
 
 if TYPE_CHECKING:
     from gpo_lightning.losses import Loss
+
+
+HELDOUT = "heldout"
+"""Name of the benchmark that is the held-out part of ``data.problems``."""
 
 
 class RolloutDataModule(LightningDataModule):
@@ -88,6 +93,7 @@ class RolloutDataModule(LightningDataModule):
         self.listener: ProgressListener | None = None
         self.clock = Clock()
         self.rollouts: Rollouts | None = None
+        self.benchmarks: list[Benchmark] = []
         self._experience = experience
         self._engine = choose_engine() if engine == "auto" else engine
         self._chosen = engine == "auto"
@@ -103,6 +109,7 @@ class RolloutDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         trainer = cast(Trainer, self.trainer)
         self._rank, self._ranks = trainer.global_rank, trainer.world_size
+        self.benchmarks = []
         if stage != "fit":
             return
         if cast(Any, trainer).reload_dataloaders_every_n_epochs != 1:
@@ -134,7 +141,7 @@ class RolloutDataModule(LightningDataModule):
     def serve(self, policy: Policy, version: int) -> Engine:
         """The engine, started if need be, serving ``policy``'s present weights."""
         if self._policy is None:
-            with self.clock("engine start"):
+            with self.clock("engine start"), isolate_rng():
                 self._engine.start(policy, self.seed + self._rank)
             self._policy = policy
             how = "chosen automatically" if self._chosen else "as configured"
@@ -264,19 +271,37 @@ class RolloutDataModule(LightningDataModule):
         accumulate, terms = trainer.accumulate_grad_batches, len(loss.weights(builder.blank()))
         return schedule(examples, loss.weights, self.micro_batch, accumulate, terms, highest, total)
 
-    def respond(self, problems: Sequence[Problem], source: ProblemSource | None = None) -> list[RolloutTree]:
-        """Graded responses to held-out problems by the policy's present weights."""
+    @cached_property
+    def heldout(self) -> Benchmark:
+        """The held-out part of ``data.problems`` as a benchmark."""
+        with isolate_rng():
+            problems = tuple(self.problems.heldout())
+        if not problems:
+            raise ConfigError("data.problems yields no held-out problems.")
+        return Benchmark(HELDOUT, self.problems, problems, len(problems), self.evaluation, self.evaluation_samples)
+
+    @property
+    def evaluated(self) -> list[Benchmark]:
+        """What ``validate`` and ``test`` evaluate: the benchmarks callbacks have named, else the held-out problems."""
+        return self.benchmarks or [self.heldout]
+
+    def respond(self, problems: Sequence[Problem], benchmark: Benchmark | None = None) -> list[RolloutTree]:
+        """Graded responses to problems of a benchmark by the policy's present weights.
+
+        No random state outside is touched, so that a run learns the same whether or not it is evaluated.
+        """
+        benchmark = benchmark or self.heldout
         trainer = cast(Trainer, self.trainer)
         policy = cast(Policy, cast(Any, trainer.lightning_module).policy)
         engine = self.serve(policy, trainer.current_epoch)
-        with self.clock("evaluation"):
+        with self.clock("evaluation"), isolate_rng():
             trees, _ = respond(
                 engine,
                 policy.tokenizer,
-                source or self.problems,
+                benchmark.source,
                 problems,
-                self.evaluation,
-                self.evaluation_samples,
+                benchmark.sampling,
+                benchmark.samples,
                 seeded(self.seed, "evaluation"),
                 self.listener,
             )
@@ -287,21 +312,18 @@ class RolloutDataModule(LightningDataModule):
         """This rank's part of a list of problems."""
         return list(problems[self._rank :: self._ranks])
 
-    def _heldout_dataloader(self) -> DataLoader[Sealed[list[Problem]]]:
-        """All of this rank's held-out problems as one batch, so that the engine sees them together."""
-        share = self.share(self.problems.heldout())
-        if not share:
-            raise ConfigError("data.problems yields no held-out problems.")
-        return DataLoader(cast(Any, share), batch_size=len(share), collate_fn=Sealed)
+    def _evaluation_dataloader(self, benchmark: Benchmark) -> DataLoader[Sealed[list[Problem]]]:
+        """All of this rank's problems as one batch, so that the engine sees them together; it may be empty."""
+        return DataLoader(cast(Any, [Sealed(self.share(benchmark.problems))]), batch_size=None)
 
-    def val_dataloader(self) -> DataLoader[Sealed[list[Problem]]]:
-        return self._heldout_dataloader()
+    def val_dataloader(self) -> list[DataLoader[Sealed[list[Problem]]]]:
+        return [self._evaluation_dataloader(benchmark) for benchmark in self.evaluated]
 
-    def test_dataloader(self) -> DataLoader[Sealed[list[Problem]]]:
-        return self._heldout_dataloader()
+    def test_dataloader(self) -> list[DataLoader[Sealed[list[Problem]]]]:
+        return [self._evaluation_dataloader(benchmark) for benchmark in self.evaluated]
 
     def predict_dataloader(self) -> DataLoader[Sealed[list[Problem]]]:
-        return self._heldout_dataloader()
+        return self._evaluation_dataloader(self.heldout)
 
     def state_dict(self) -> dict[str, Any]:
         return {"tokens": self._engine.ledger.state_dict(), "seconds": dict(self.clock.seconds)}

@@ -1,6 +1,5 @@
 """The LightningModule: policy and loss, from a batch to a gradient."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -14,7 +13,7 @@ from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError, TrainingError
 from gpo_lightning.experience import Batch, Rows, Scores
 from gpo_lightning.losses import Loss
-from gpo_lightning.metrics import SuccessRate, problem_rewards
+from gpo_lightning.metrics import Estimate, Report, Tally, macro_average
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.problems import Problem
 from gpo_lightning.sealed import Sealed
@@ -45,7 +44,8 @@ class GPOModule(LightningModule):
         self.policy_config, self.loss = policy, loss
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.strict_loading = False
-        self.success = SuccessRate()
+        self.reports: dict[str, Report] = {}
+        self._tallies: list[Tally] = []
         self.policy: Policy
         if loss.needs_reference and policy.lora is None and policy.adapter is None:
             raise ConfigError(
@@ -134,28 +134,44 @@ class GPOModule(LightningModule):
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         self.log("train/grad_norm", get_total_norm(gradients), on_step=False, on_epoch=True, batch_size=1)
 
-    def validation_step(self, batch: Sealed[list[Problem]], batch_idx: int) -> None:
-        self._evaluate(batch.content)
+    def on_validation_epoch_start(self) -> None:
+        self._open_tallies()
 
-    def test_step(self, batch: Sealed[list[Problem]], batch_idx: int) -> None:
-        self._evaluate(batch.content)
+    def on_test_epoch_start(self) -> None:
+        self._open_tallies()
+
+    def _open_tallies(self) -> None:
+        self._tallies = [Tally(benchmark).to(self.device) for benchmark in self.data.evaluated]
+
+    def validation_step(self, batch: Sealed[list[Problem]], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        return self._evaluate(batch.content, dataloader_idx)
+
+    def test_step(self, batch: Sealed[list[Problem]], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        return self._evaluate(batch.content, dataloader_idx)
 
     def predict_step(self, batch: Sealed[list[Problem]], batch_idx: int) -> list[RolloutTree]:
         return self.data.respond(batch.content)
 
-    def _evaluate(self, problems: Sequence[Problem]) -> None:
-        self.success.update(problem_rewards(self.data.respond(problems)))
+    def _evaluate(self, problems: list[Problem], dataloader_idx: int) -> dict[str, list[RolloutTree]]:
+        tally = self._tallies[dataloader_idx]
+        trees = self.data.respond(problems, tally.benchmark)
+        tally.update(trees)
+        return {"trees": trees}
 
     def on_validation_epoch_end(self) -> None:
-        self._log_success("val")
+        self._report("val")
 
     def on_test_epoch_end(self) -> None:
-        self._log_success("test")
+        self._report("test")
 
-    def _log_success(self, stage: str) -> None:
-        values = {f"{stage}/{name}": value.float() for name, value in self.success.compute().items()}
-        self.log_dict(values, prog_bar=True)
-        self.success.reset()
+    def _report(self, stage: str) -> None:
+        """Log ``STAGE/accuracy``; of several benchmarks the mean, and each under ``STAGE/NAME/accuracy``."""
+        self.reports = {tally.benchmark.name: tally.report() for tally in self._tallies}
+        accuracies = {name: report.overall.accuracy for name, report in self.reports.items()}
+        self.log_dict(_scalars(stage, macro_average(list(accuracies.values()))), prog_bar=True)
+        if len(accuracies) > 1:
+            for name, accuracy in accuracies.items():
+                self.log_dict(_scalars(f"{stage}/{name}", accuracy))
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Only what training changes: adapters, not base weights."""
@@ -171,3 +187,8 @@ class GPOModule(LightningModule):
         except (OSError, KeyError, RuntimeError) as error:
             raise ConfigError(f"--ckpt_path: {checkpoint!r} is not a checkpoint of this trainer: {error}") from error
         self.load_state_dict(state, strict=False)
+
+
+def _scalars(place: str, accuracy: Estimate) -> dict[str, float]:
+    values = {"accuracy": accuracy.mean, "low": accuracy.low, "high": accuracy.high, "n": float(accuracy.n)}
+    return {f"{place}/{name}": value for name, value in values.items()}

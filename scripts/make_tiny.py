@@ -20,7 +20,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from gpo_lightning.engines import Purpose, Sampling, Transformers
-from gpo_lightning.metrics import SuccessRate, problem_rewards, respond, result
+from gpo_lightning.metrics import Benchmark, Tally, respond
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.policy.embedded.resolve import WEIGHTS
 from gpo_lightning.policy.embedded.tiny import tiny_model, tiny_tokenizer
@@ -100,11 +100,11 @@ def success(directory: Path, steps: int, temperature: float) -> str:
     source = ModularChains(steps=steps)
     engine = Transformers()
     engine.start(policy)
-    sampling = Sampling(max_tokens=96, temperature=temperature)
-    trees, _ = respond(engine, policy.tokenizer, source, source.heldout(), sampling, samples=1, seed=0)
-    metric = SuccessRate()
-    metric.update(problem_rewards(trees))
-    return f"{result(metric)}, {engine.ledger.accounts[Purpose.EVALUATION].generated:,} tokens"
+    sampling, problems = Sampling(max_tokens=96, temperature=temperature), tuple(source.heldout())
+    tally = Tally(Benchmark(f"{steps} steps", source, problems, len(problems), sampling))
+    trees, _ = respond(engine, policy.tokenizer, source, problems, sampling, samples=1, seed=0)
+    tally.update(trees)
+    return f"{tally.report().overall.accuracy}, {engine.ledger.accounts[Purpose.EVALUATION].generated:,} tokens"
 
 
 def main() -> None:

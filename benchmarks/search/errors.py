@@ -51,7 +51,7 @@ def table(count: int, seed: int) -> list[dict[str, Any]]:
             examined = explorer(engine, policy, planted.problems, plan, strategy, selector, seed)
             found = errors_found(trajectories, examined.examine(trajectories).trees)
             cost = (engine.ledger.accounts[Purpose.PROBE].generated - before) / length
-            rows.append({"strategy": name, "selector": rule, "cost": cost, "found": found.accuracy, "n": found.n})
+            rows.append({"strategy": name, "selector": rule, "cost": cost, "found": found.mean, "n": found.n})
             print(f"{name:20}{rule:20}{cost:8.1f} {found}", flush=True)
 
         print(f"\n{count} chains of 8 steps with a planted error: how often it is the critical step")

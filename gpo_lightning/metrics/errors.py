@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 
-import torch
-
-from gpo_lightning.metrics.evaluation import Result, result
-from gpo_lightning.metrics.success import SuccessRate
+from gpo_lightning.metrics.estimate import Estimate, wilson_interval
 from gpo_lightning.problems import LabelledTrajectory
 from gpo_lightning.tree import RolloutTree
 
 
-def errors_found(trajectories: Sequence[LabelledTrajectory], trees: Sequence[RolloutTree], within: int = 0) -> Result:
+def errors_found(trajectories: Sequence[LabelledTrajectory], trees: Sequence[RolloutTree], within: int = 0) -> Estimate:
     """Share of the trajectories with a wrong step whose critical step is that one, with its interval.
 
     Args:
@@ -24,6 +21,5 @@ def errors_found(trajectories: Sequence[LabelledTrajectory], trees: Sequence[Rol
         for its in trajectories
         if its.error is not None and id(its.problem) in curves
     ]
-    rate = SuccessRate()
-    rate.update(torch.tensor(hits, dtype=torch.float64))
-    return result(rate)
+    share = sum(hits) / len(hits) if hits else 0.0
+    return Estimate(share, *wilson_interval(share, len(hits)), len(hits))

@@ -1,30 +1,76 @@
-"""How well the served policy does on a set of problems."""
+"""What is asked in an evaluation, and the served policy's responses to it."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from gpo_lightning.critical import Drawing, ProgressListener
+from gpo_lightning.critical import Drawing, ProgressListener, seeded
 from gpo_lightning.engines import Engine, Purpose, Sampling, remaining_tokens
-from gpo_lightning.metrics.success import SuccessRate
+from gpo_lightning.errors import ConfigError
 from gpo_lightning.problems import Problem, ProblemSource, encode_prompt
 from gpo_lightning.tree import RolloutTree
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """A success rate: ``accuracy`` in [0, 1], its 95 % interval, and ``n`` problems."""
+class Benchmark:
+    """Problems, and how they are asked.
 
-    accuracy: float
-    low: float
-    high: float
-    n: int
+    Args:
+        name: under which results are shown and kept.
+        source: grades the responses.
+        problems: those that are asked, over all ranks.
+        available: how many the source has.
+        sampling: how responses are drawn.
+        samples: responses to each problem.
+        k: sizes for pass@k and maj@k, each at most ``samples``.
+    """
 
-    def __str__(self) -> str:
-        return f"{100 * self.accuracy:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f}, n = {self.n})"
+    name: str
+    source: ProblemSource
+    problems: tuple[Problem, ...]
+    available: int
+    sampling: Sampling
+    samples: int = 1
+    k: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.problems:
+            raise ConfigError(f"Benchmark {self.name!r} has no held-out problems to evaluate on.")
+        if self.samples < 1 or any(not 1 <= k <= self.samples for k in self.k):
+            raise ConfigError(
+                f"Benchmark {self.name!r}: k is {list(self.k)}, but {self.samples} responses are drawn to each "
+                "problem; every k must lie between 1 and samples. Raise samples."
+            )
+        if self.samples > 1 and self.sampling.temperature == 0:
+            raise ConfigError(
+                f"Benchmark {self.name!r}: samples is {self.samples} at temperature 0, but greedy responses are all "
+                "the same. Set samples to 1, or a sampling.temperature above 0."
+            )
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Of its problems, sorted; empty where no problem has one."""
+        return tuple(sorted({category for problem in self.problems if (category := category_of(problem))}))
+
+
+def category_of(problem: Problem) -> str:
+    """The heading of the table a problem is counted under; empty where it has none."""
+    return str(problem.metadata.get("category", ""))
+
+
+def subset(problems: Sequence[Problem], size: int | None, seed: int = 0) -> tuple[Problem, ...]:
+    """``size`` of the problems in their own order; all of them where there are no more, or without a size.
+
+    Each problem draws a number from its id and the seed, and the lowest are taken. So the choice is the same on every
+    rank, in every evaluation and for every order of the file, and a larger subset holds the smaller ones. Nothing is
+    balanced: categories come as chance will have it.
+    """
+    if size is None or size >= len(problems):
+        return tuple(problems)
+    drawn = sorted(range(len(problems)), key=lambda index: seeded("subset", seed, problems[index].id))
+    return tuple(problems[index] for index in sorted(drawn[:size]))
 
 
 def respond(
@@ -52,14 +98,3 @@ def respond(
     while drawing.collect():
         pass
     return trees, counts
-
-
-def problem_rewards(trees: Sequence[RolloutTree]) -> torch.Tensor:
-    """``[P]`` each problem's mean reward; 0 where no response could be graded."""
-    return torch.tensor([tree.node(()).value or 0.0 for tree in trees], dtype=torch.float64)
-
-
-def result(rate: SuccessRate) -> Result:
-    """The reading of a metric, reduced over ranks."""
-    values = rate.compute()
-    return Result(float(values["accuracy"]), float(values["low"]), float(values["high"]), int(values["n"]))

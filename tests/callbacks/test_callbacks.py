@@ -1,11 +1,14 @@
 """What callbacks compute, apart from any trainer."""
 
 import json
+import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +17,11 @@ from gpo_lightning.callbacks.ranks import gather
 from gpo_lightning.callbacks.rollout_log import rollout_scalars, sample_figures
 from gpo_lightning.callbacks.run_summary import print_summary
 from gpo_lightning.callbacks.step_advantages import step_distributions
-from gpo_lightning.metrics import Result
+from gpo_lightning.datamodule import RolloutDataModule
+from gpo_lightning.engines import Sampling, Transformers
+from gpo_lightning.errors import ConfigError
+from gpo_lightning.metrics import Estimate, Figures, Report
+from gpo_lightning.problems import ModularChains
 from gpo_lightning.tree import Curve
 from tests.conftest import tree_of
 
@@ -117,20 +124,89 @@ class TestSummary:
         assert after.state_dict()["training"] == before.state_dict()["training"] > 0
 
 
+def report(accuracy: float, n: int = 100) -> Report:
+    return Report(Figures({"accuracy": Estimate(accuracy, accuracy / 2, 1.0, n)}, responses=n), available=n)
+
+
+def evaluated(folder: Path, evaluations: list[BenchmarkEvaluation], stage: str = "fit", **data: Any) -> Any:
+    """A trainer and a module whose callbacks have been set up, but nothing that could answer."""
+    trainer = SimpleNamespace(log_dir=str(folder), is_global_zero=True, callbacks=evaluations, loggers=[])
+    module = SimpleNamespace(
+        data=RolloutDataModule(ModularChains(steps=2, heldout_size=30), engine=Transformers(), **data)
+    )
+    for evaluation in evaluations:
+        evaluation.setup(trainer, module, stage)  # type: ignore[arg-type]
+    return trainer, module
+
+
 class TestBenchmarkEvaluation:
     def test_results_outlive_an_interruption_as_json(self) -> None:
         before, after = BenchmarkEvaluation(), BenchmarkEvaluation()
-        before.results = {"heldout": {0: Result(0.1, 0.05, 0.2, 100), 10: Result(0.5, 0.4, 0.6, 100)}}
+        before.results = {"heldout": {"0": report(0.1), "10": report(0.5)}}
         after.load_state_dict(json.loads(json.dumps(before.state_dict())))
         assert after.results == before.results
+        assert list(after.results["heldout"]) == ["0", "10"]
 
     def test_a_run_resumed_into_a_new_directory_measures_nothing_twice_and_writes_its_results(
         self, tmp_path: Path
     ) -> None:
         evaluation = BenchmarkEvaluation()
-        evaluation.results = {"heldout": {0: Result(0.1, 0.05, 0.2, 100)}}
-        trainer = SimpleNamespace(log_dir=str(tmp_path / "version_1"), is_global_zero=True)
-        module = SimpleNamespace(data=SimpleNamespace(problems=None))
-        evaluation.on_fit_start(trainer, module)  # type: ignore[arg-type]
+        evaluation.results = {"heldout": {"0": report(0.1)}}
+        evaluation.on_fit_start(*evaluated(tmp_path / "version_1", [evaluation]))
         written = json.loads((tmp_path / "version_1" / "evaluation" / "results.json").read_text())
-        assert written == {"heldout": {"0": {"accuracy": 0.1, "low": 0.05, "high": 0.2, "n": 100}}}
+        assert written == {"heldout": {"0": report(0.1).to_dict()}}
+        assert "| heldout   | after 0 iterations |" in (tmp_path / "version_1/evaluation/results.md").read_text()
+
+    def test_several_write_one_file(self, tmp_path: Path) -> None:
+        greedy, sampled = BenchmarkEvaluation({"a": ModularChains(2)}), BenchmarkEvaluation({"b": ModularChains(3)})
+        greedy.results, sampled.results = {"a": {"0": report(0.1)}}, {"b": {"0": report(0.2)}}
+        sampled.on_fit_start(*evaluated(tmp_path, [greedy, sampled]))
+        assert set(json.loads((tmp_path / "evaluation/results.json").read_text())) == {"a", "b"}
+        assert greedy.state_key != sampled.state_key
+
+    def test_without_settings_it_asks_the_heldout_problems_as_the_data_module_says(self, tmp_path: Path) -> None:
+        hot = Sampling(17, temperature=0.5)
+        evaluation = BenchmarkEvaluation()
+        _, module = evaluated(tmp_path, [evaluation], "test", evaluation=hot, evaluation_samples=3)
+        (asked,) = module.data.evaluated
+        assert (asked.name, len(asked.problems), asked.sampling, asked.samples) == ("heldout", 30, hot, 3)
+        assert asked.k == (3,)
+
+    def test_its_own_settings_go_before_the_data_modules(self, tmp_path: Path) -> None:
+        hot = Sampling(17, temperature=0.5)
+        benchmarks = {"z": ModularChains(3, heldout_size=9), "a": ModularChains(4, heldout_size=3)}
+        evaluation = BenchmarkEvaluation(benchmarks, samples=8, sampling=hot, max_problems=4, k=[4, 1, 4])
+        _, module = evaluated(tmp_path, [evaluation], "validate")
+        asked = module.data.evaluated
+        assert [(its.name, len(its.problems), its.available) for its in asked] == [("z", 4, 9), ("a", 3, 3)]
+        assert all((its.sampling, its.samples, its.k) == (hot, 8, (1, 4)) for its in asked)
+
+    def test_validation_inside_training_is_of_the_heldout_problems(self, tmp_path: Path) -> None:
+        _, module = evaluated(tmp_path, [BenchmarkEvaluation({"a": ModularChains(2)})], "fit")
+        assert [benchmark.name for benchmark in module.data.evaluated] == ["heldout"]
+
+    @pytest.mark.parametrize(
+        ("settings", "named"),
+        [
+            ([{"k": [4]}], "k is \\[4\\], but 1 responses"),
+            ([{"samples": 4}], "greedy responses are all the same"),
+            ([{"benchmarks": {"a": ModularChains(2)}}] * 2, "a benchmark named 'a'"),
+            ([{"benchmarks": {"a": ModularChains(2, heldout_size=0)}}], "'a' has no held-out problems"),
+            ([{"max_problems": 0}], "max_problems is 0"),
+        ],
+    )
+    def test_what_cannot_work_is_refused(self, settings: list[dict[str, Any]], named: str, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=named):
+            evaluated(tmp_path, [BenchmarkEvaluation(**its) for its in settings])
+
+    def test_choosing_problems_touches_no_random_state(self, tmp_path: Path) -> None:
+        class Careless(ModularChains):
+            def heldout(self) -> Any:
+                random.random(), np.random.rand(), torch.rand(1)
+                return super().heldout()
+
+        states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # type: ignore[union-attr]
+        evaluated(tmp_path, [BenchmarkEvaluation({"a": Careless(2)}), BenchmarkEvaluation()])
+        assert states == (
+            random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # type: ignore[union-attr]
+        )  # fmt: skip

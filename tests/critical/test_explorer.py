@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gpo_lightning.critical import (
+    ChangePoint,
     Exhaustive,
     Explorer,
     MaxAdvantage,
@@ -19,7 +21,8 @@ from gpo_lightning.critical import (
 from gpo_lightning.engines import Purpose, Sampling, Scripted
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.grading import Grade, Grader, MarkedAnswer
-from gpo_lightning.problems import Problem, ProblemSource
+from gpo_lightning.metrics import errors_found
+from gpo_lightning.problems import LabelledTrajectory, Problem, ProblemSource
 
 EOS = 2
 LINES = 5
@@ -280,3 +283,42 @@ class TestRefills:
         made = explorer(self.PLAN).explore(Pivots().train()[:6], 0)
         assert len(made.trees) == 6
         assert made.counts["refilled"] == 0
+
+
+class TestExamine:
+    """The critical step of trajectories that somebody else wrote."""
+
+    def given(self, count: int = 12) -> list[LabelledTrajectory]:
+        steps = ("line\n", "line\n", "bad\n", "line\n", "line\n", "#0")
+        return [LabelledTrajectory(problem, steps, 0.0, PIVOT) for problem in Pivots().train()[:count]]
+
+    def test_the_mistake_is_found(self) -> None:
+        runner = explorer(RolloutPlan(group=8), Exhaustive(16), MinAdvantage())
+        made = runner.examine(self.given())
+        assert [tree.curves[0].critical for tree in made.trees] == [PIVOT] * 12
+
+    def test_hits_are_counted_over_trajectories_with_a_mistake(self) -> None:
+        given = self.given()
+        given[0] = replace(given[0], error=None)
+        given[1] = replace(given[1], error=0)
+        made = explorer(RolloutPlan(group=8), Exhaustive(16), MinAdvantage()).examine(given)
+        found = errors_found(given, made.trees)
+        assert (found.n, round(found.mean * found.n)) == (11, 10)
+        assert round(errors_found(given, made.trees, within=2).mean * 11) == 11
+
+    def test_a_given_trajectory_is_no_draw_of_the_policy(self) -> None:
+        made = explorer(RolloutPlan(group=4), NoSearch(), MinAdvantage()).examine(self.given(3))
+        for tree in made.trees:
+            assert len(tree.trajectories) == 4
+            assert tree.node(()).trials == 4
+            assert not tree.curves[0].advantages[0]
+
+    def test_prompts_that_do_not_fit_are_left_out(self) -> None:
+        made = explorer(RolloutPlan(group=4), NoSearch(), MinAdvantage(), context=1).examine(self.given(3))
+        assert made.trees == []
+        assert made.counts["prompt_too_long"] == 3
+
+
+def test_time_in_the_search_is_told_from_time_in_the_engine() -> None:
+    made = explorer(RolloutPlan(group=8, reset_probability=1.0), ChangePoint()).explore(Pivots().train()[:10], 0)
+    assert set(made.seconds.seconds) == {"sample", "probe", "search", "reset"}

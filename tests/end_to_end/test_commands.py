@@ -22,7 +22,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("command", "stage"), [("validate", "val"), ("test", "test")])
 def test_validate_and_test_measure_heldout_success(command: str, stage: str, capfd: pytest.CaptureFixture[str]) -> None:
-    main([command, *QUICK, "--trainer.limit_val_batches=1"])
+    main([command, *QUICK])
     shown = capfd.readouterr().out
     assert f"{stage}/accuracy" in shown
     assert "24" in shown

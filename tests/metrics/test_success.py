@@ -1,6 +1,7 @@
 """Success rates and their intervals against known values."""
 
 from math import sqrt
+from random import Random
 from statistics import pvariance
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpo_lightning.metrics import Result, SuccessRate, result, wilson_interval
+from gpo_lightning.metrics import Estimate, SuccessRate, wilson_interval
 
 KNOWN = [
     (8, 10, 0.4902, 0.9433),
@@ -104,9 +105,26 @@ def test_counts_stay_exact_in_a_module_of_low_precision(dtype: torch.dtype, cast
 
 
 def test_the_reading_prints_percentages_and_the_number_of_problems() -> None:
+    assert str(Estimate(0.8, 0.4902, 0.9433, 10)) == "80.0 % (49.0 to 94.3, n = 10)"
+
+
+def test_a_few_problems_that_agree_by_luck_are_not_taken_for_many_trials() -> None:
+    """Two means of four responses each are at most eight independent trials."""
     rate = SuccessRate()
-    rate.update(torch.tensor([1.0] * 8 + [0.0] * 2))
-    read = result(rate)
-    assert (read.accuracy, read.n) == (0.8, 10)
-    assert str(read) == "80.0 % (49.0 to 94.3, n = 10)"
-    assert str(Result(0.5, 0.25, 0.75, 1)) == "50.0 % (25.0 to 75.0, n = 1)"
+    rate.update(torch.tensor([0.75, 0.76]), trials=4)
+    low, high = wilson_interval(0.755, 8)
+    assert float(rate.compute()["low"]) == pytest.approx(low)
+    assert float(rate.compute()["high"]) == pytest.approx(high)
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
+    """Problems of very different difficulty, eight responses each; 95 % within three standard errors."""
+    draw, covered, truth = Random(0), 0, 0.4
+    for _ in range(1000):
+        rates = [draw.betavariate(0.8, 1.2) for _ in range(20)]
+        means = [sum(draw.random() < p for _ in range(8)) / 8 for p in rates]
+        rate = SuccessRate()
+        rate.update(torch.tensor(means, dtype=torch.float64), trials=8)
+        found = rate.compute()
+        covered += float(found["low"]) <= truth <= float(found["high"])
+    assert covered / 1000 == pytest.approx(0.95, abs=0.02)
