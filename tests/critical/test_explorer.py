@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from gpo_lightning.critical import (
 )
 from gpo_lightning.engines import Purpose, Sampling, Scripted
 from gpo_lightning.errors import ConfigError
+from gpo_lightning.experience import Group, groups
 from gpo_lightning.grading import Grade, Grader, MarkedAnswer
 from gpo_lightning.metrics import errors_found
 from gpo_lightning.problems import LabelledTrajectory, Problem, ProblemSource
@@ -33,12 +35,13 @@ PIVOT = 2
 class Words:
     """Tokens are words: 3 a plain line, 4 a good one, 5 a bad one, 6 the right answer, 7 a wrong one."""
 
-    texts: Mapping[int, str] = {EOS: "", 3: "line\n", 4: "good\n", 5: "bad\n", 6: "#1", 7: "#0"}
+    texts: Mapping[int, str] = {EOS: "", 3: "line\n", 4: "good\n", 5: "bad\n", 6: "#1", 7: "#0", 8: "row\n", 9: "#2"}
     chat_template = None
     name_or_path = "words"
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        return [3] * len(text)
+        words = {word: token for token, word in self.texts.items()}
+        return [words[text]] if text in words else [3] * len(text)
 
     def decode(self, ids: list[int], skip_special_tokens: bool = True) -> str:
         return "".join(self.texts[i] for i in ids)
@@ -322,3 +325,41 @@ class TestExamine:
 def test_time_in_the_search_is_told_from_time_in_the_engine() -> None:
     made = explorer(RolloutPlan(group=8, reset_probability=1.0), ChangePoint()).explore(Pivots().train()[:10], 0)
     assert set(made.seconds.seconds) == {"sample", "probe", "search", "reset"}
+
+
+class TestReuse:
+    """Probes that chose the critical prefix are learnt from: what that does to estimates, and what it does not."""
+
+    @staticmethod
+    def aimless(tokens: tuple[int, ...]) -> Mapping[int, float]:
+        """Five lines that decide nothing, then one of three answers, the first right."""
+        return (
+            {3: 1.0} if len(tokens) <= LINES else {6: 0.5, 7: 0.3, 9: 0.2} if len(tokens) == LINES + 1 else {EOS: 1.0}
+        )
+
+    def groups(self) -> list[Group]:
+        plan = RolloutPlan(problems=40, group=6, reset_probability=1.0, resets=12, mixed_only=False)
+        made = [
+            explorer(plan, Exhaustive(6), policy=self.aimless, seed=seed).explore(Pivots().train(), 0)
+            for seed in range(10)
+        ]
+        return [group for rollouts in made for group in groups(rollouts.trees, ("critical",)) if group.prefix]
+
+    def test_the_probes_that_chose_a_prefix_misjudge_its_value_and_fresh_resets_do_not(self) -> None:
+        by_purpose: dict[Purpose, list[float]] = {Purpose.PROBE: [], Purpose.RESET: []}
+        for group in self.groups():
+            for sample in group.samples:
+                by_purpose[sample.purpose].append(sample.reward or 0.0)
+        assert mean(by_purpose[Purpose.PROBE]) < 0.4, "the value before the largest gain was estimated too low"
+        assert mean(by_purpose[Purpose.RESET]) == pytest.approx(0.5, abs=0.03)
+
+    def test_the_group_s_own_baseline_keeps_the_direction_of_the_gradient(self) -> None:
+        pulls = dict.fromkeys((6, 7, 9), 0.0)
+        for group in self.groups():
+            probes = [sample for sample in group.samples if sample.purpose is Purpose.PROBE]
+            baseline = mean(sample.reward or 0.0 for sample in probes)
+            for sample in probes:
+                pulls[sample.tokens[-2]] += (sample.reward or 0.0) - baseline
+        # The covariance of reward and answer, E[r 1(y)] - E[r] P(y), is 0.25, -0.15, -0.10.
+        assert pulls[7] / pulls[6] == pytest.approx(-0.6, abs=0.06)
+        assert pulls[9] / pulls[6] == pytest.approx(-0.4, abs=0.06)
