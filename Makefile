@@ -17,7 +17,7 @@ QUICKSTART_smollm2 := configs/smollm2.yaml
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-gpu test-reference check format docs bench bench-search losses tiny clean
+.PHONY: help setup quickstart test test-gpu test-reference check format docs bench bench-search suite losses tiny clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ bench: setup ## run every benchmark; each prints a table and writes JSON
 
 bench-search: setup ## search strategies against known value profiles: hit rate, regret, tokens
 	$(BIN)/python benchmarks/search.py
+
+suite: setup ## every benchmark on small subsets of ../shared/data with SmolLM2, in one run
+	$(BIN)/gpo test --config configs/evaluation/suite.yaml
 
 losses: setup ## run every loss for a few iterations and print a table
 	$(BIN)/python benchmarks/losses.py
