@@ -71,6 +71,4 @@ def normalised(text: str) -> str:
     >>> normalised("What is 2 + 3?") == normalised("What is 2 - 3?")
     False
     """
-    return (
-        _NOISE.sub("", _LATEX_SPACE.sub(" ", text)).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").casefold()
-    )
+    return _NOISE.sub("", _LATEX_SPACE.sub(" ", text)).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").casefold()
