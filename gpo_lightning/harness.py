@@ -34,9 +34,10 @@ class EngineModel:
 
     def generate_until(self, requests: Sequence[Any], **_: Any) -> list[str]:
         """The texts that follow contexts; ``args`` is ``(context, options)``."""
-        asked = [self._request(self._encode(context), options, seed) for seed, (context, options) in _args(requests)]
+        pairs = _args(requests)
+        asked = [self._request(self._encode(text), options, seed) for seed, (text, options) in enumerate(pairs)]
         texts = [self.tokenizer.decode(its.tokens, skip_special_tokens=True) for its in self.engine.generate(asked)]
-        return [cut(text, options.get("until") or ()) for text, (_, (_, options)) in zip(texts, _args(requests))]  # noqa: B905
+        return [cut(text, options.get("until") or ()) for text, (_, options) in zip(texts, pairs, strict=True)]
 
     def _request(self, prefix: tuple[int, ...], options: dict[str, Any], seed: int) -> Request:
         most = int(options.get("max_gen_toks", _LONGEST_RESPONSE))
@@ -49,7 +50,7 @@ class EngineModel:
 
     def loglikelihood(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
         """Log-probability of each continuation, and whether it is the greedy one; ``args``: (context, continuation)."""
-        pairs = [self._split(*args) for _, args in _args(requests)]
+        pairs = [self._split(*args) for args in _args(requests)]
         greedy = self.engine.generate(
             Request(prefix, len(rest), Sampling(len(rest), 0.0), Purpose.EVALUATION, seed)
             for seed, (prefix, rest) in enumerate(pairs)
@@ -62,7 +63,7 @@ class EngineModel:
     def loglikelihood_rolling(self, requests: Sequence[Any], **_: Any) -> list[float]:
         """Log-probability of whole texts, cut into windows of the context where they are longer; ``args``: (text,)."""
         sums: list[float] = []
-        for _, (text,) in _args(requests):
+        for (text,) in _args(requests):
             tokens, start = self._encode(text), (self.policy.eos_ids[0],)
             width = self.engine.capabilities.context - 1
             windows = [tokens[at : at + width] for at in range(0, len(tokens), width)]
@@ -104,8 +105,8 @@ class EngineModel:
         )
 
 
-def _args(requests: Sequence[Any]) -> list[tuple[int, Any]]:
-    return list(enumerate(request.args for request in requests))
+def _args(requests: Sequence[Any]) -> list[Any]:
+    return [request.args for request in requests]
 
 
 def cut(text: str, stops: Sequence[str]) -> str:
