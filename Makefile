@@ -17,7 +17,7 @@ QUICKSTART_smollm2 := configs/smollm2.yaml
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-gpu test-reference check format docs bench bench-search value-curves losses tiny clean
+.PHONY: help setup quickstart test test-gpu test-reference check format docs bench bench-search bench-graders value-curves suite losses tiny clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ value-curves: setup ## measure SmolLM2's value curves anew, the data that bench-
 	$(BIN)/gpo explore --config configs/explore/smollm2_sums.yaml
 	$(BIN)/gpo explore --config configs/explore/smollm2_legs.yaml
 	$(BIN)/python benchmarks/search/curves.py sums=runs/value-curves/sums/rollouts.parquet legs=runs/value-curves/legs/rollouts.parquet
+
+suite: setup ## every benchmark on small subsets of ../shared/data with SmolLM2, in one run
+	$(BIN)/gpo test --config configs/evaluation/suite.yaml
 
 losses: setup ## run every loss for a few iterations and print a table
 	$(BIN)/python benchmarks/losses.py

@@ -3,7 +3,44 @@
 Nothing here generates, trains or knows a tokenizer.
 """
 
+from gpo_lightning.grading.big_bench_hard import BigBenchHard
+from gpo_lightning.grading.choice import Choice
+from gpo_lightning.grading.formats import (
+    AnswerFormat,
+    Boxed,
+    Found,
+    Marked,
+    Phrase,
+    Tagged,
+    Whole,
+    after_thought,
+    first_answer,
+    marked_answer,
+)
 from gpo_lightning.grading.grader import Case, Grade, Grader
-from gpo_lightning.grading.marked_answer import MarkedAnswer, marked_answer
+from gpo_lightning.grading.marked_answer import MarkedAnswer
+from gpo_lightning.grading.maths import Maths
+from gpo_lightning.grading.number import Number
+from gpo_lightning.grading.text import Text
 
-__all__ = ["Case", "Grade", "Grader", "MarkedAnswer", "marked_answer"]
+__all__ = [
+    "AnswerFormat",
+    "BigBenchHard",
+    "Boxed",
+    "Case",
+    "Choice",
+    "Found",
+    "Grade",
+    "Grader",
+    "Marked",
+    "MarkedAnswer",
+    "Maths",
+    "Number",
+    "Phrase",
+    "Tagged",
+    "Text",
+    "Whole",
+    "after_thought",
+    "first_answer",
+    "marked_answer",
+]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from gpo_lightning.grading.formats import marked_answer
 from gpo_lightning.grading.grader import Grade, Grader
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
@@ -18,7 +19,8 @@ class MarkedAnswer(Grader):
 
     Only the first such line counts: a response cannot be right by trying several answers, nor by quoting
     the gold answer elsewhere. Numbers compare by value (``1,204`` = ``1204.0``), other answers as text
-    without regard to case, outer blanks and one closing full stop.
+    without regard to case, outer blanks and one closing full stop. Stricter than :class:`Number` with
+    :class:`Marked`: no units, and no thought is cut off, for the tasks that use it know neither.
 
     >>> MarkedAnswer().grade("6 * 7 = 42\\nAnswer: 42\\nAnswer: 43", "42", {})
     Grade(reward=1.0, reason='right', answer='42')
@@ -40,15 +42,6 @@ class MarkedAnswer(Grader):
         read = _canonical(given)
         right = read == _canonical(answer)
         return Grade(1.0, "right", str(read)) if right else Grade(0.0, "wrong", str(read))
-
-
-def marked_answer(response: str, marker: str) -> str | None:
-    """The rest of the first line that begins with ``marker``; ``None`` without such a line."""
-    for line in response.splitlines():
-        text = line.strip()
-        if text.startswith(marker):
-            return text[len(marker) :].strip()[:_LONGEST_ANSWER]
-    return None
 
 
 def _canonical(answer: str) -> Fraction | str:

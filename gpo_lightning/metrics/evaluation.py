@@ -51,8 +51,9 @@ class Benchmark:
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """Of its problems, sorted; empty where no problem has one."""
-        return tuple(sorted({category for problem in self.problems if (category := category_of(problem))}))
+        """Of its problems, sorted; empty where there are not two to tell apart."""
+        found = sorted({category for problem in self.problems if (category := category_of(problem))})
+        return tuple(found) if len(found) > 1 else ()
 
 
 def category_of(problem: Problem) -> str:

@@ -124,7 +124,7 @@ class Tally(Metric):
         """Add problems of the benchmark with the responses to them."""
         sums, counts = torch.zeros_like(self.sums, device="cpu"), torch.zeros_like(self.counts, device="cpu")
         for tree in trees:
-            row, samples = self._rows[category_of(tree.problem)], tree.samples
+            row, samples = self._rows.get(category_of(tree.problem), 0), tree.samples
             for column, measured in enumerate(problem_figures(samples, self.benchmark.k).values()):
                 if measured is not None:
                     value, trials = measured

@@ -3,25 +3,49 @@
 Nothing here generates, and only `prompting` knows a tokenizer.
 """
 
+from gpo_lightning.problems.aime import AIME
+from gpo_lightning.problems.bbh import BBH
 from gpo_lightning.problems.chain_sum import ChainSum
+from gpo_lightning.problems.competition_math import MATH, MATH500
+from gpo_lightning.problems.decontaminated import Decontaminated
+from gpo_lightning.problems.gsm8k import GSM8K
 from gpo_lightning.problems.labelled import LabelledSource, LabelledTrajectory, PlantedErrors
 from gpo_lightning.problems.leg_counting import LegCounting
+from gpo_lightning.problems.mixture import Mixture
+from gpo_lightning.problems.mmlu import MMLU
+from gpo_lightning.problems.mmlu_pro import MMLUPro
 from gpo_lightning.problems.modular_chains import ModularChains
 from gpo_lightning.problems.problem import Message, Problem, ProblemSource
+from gpo_lightning.problems.prompt_styles import Chat, Plain, Prompting
 from gpo_lightning.problems.prompting import encode_prompt, encode_solution, encode_steps
 from gpo_lightning.problems.reasoning_gym import ReasoningGym
+from gpo_lightning.problems.table import Columns, Table
 
 __all__ = [
+    "AIME",
+    "BBH",
+    "GSM8K",
+    "MATH",
+    "MATH500",
+    "MMLU",
     "ChainSum",
+    "Chat",
+    "Columns",
+    "Decontaminated",
     "LabelledSource",
     "LabelledTrajectory",
     "LegCounting",
+    "MMLUPro",
     "Message",
+    "Mixture",
     "ModularChains",
+    "Plain",
     "PlantedErrors",
     "Problem",
     "ProblemSource",
+    "Prompting",
     "ReasoningGym",
+    "Table",
     "encode_prompt",
     "encode_solution",
     "encode_steps",

@@ -31,6 +31,7 @@ class Problem:
         messages: chat turns, encoded through the tokenizer's chat template.
         solution: a worked reference solution, for supervised losses.
         metadata: whatever else the source knows (level, subject, ...); primitives only.
+        template_options: handed to the chat template, such as ``{"enable_thinking": False}``.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Problem:
     messages: tuple[Message, ...] = ()
     solution: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    template_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 class ProblemSource(ABC):
@@ -57,6 +59,11 @@ class ProblemSource(ABC):
     @abstractmethod
     def grader(self) -> Grader:
         """Judge of the answers to these problems."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What was left out of the problems, by the reason why; known once they were asked for."""
+        return {}
 
     def grade(self, problem: Problem, response: str) -> Grade:
         """The grader's verdict on ``response`` to ``problem``."""

@@ -25,7 +25,9 @@ def encode_prompt(problem: Problem, tokenizer: Tokenizer) -> tuple[int, ...]:
             "source that asks in plain text."
         )
     turns = [asdict(message) for message in problem.messages]
-    ids = cast(Any, tokenizer).apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=True)
+    ids = cast(Any, tokenizer).apply_chat_template(
+        turns, add_generation_prompt=True, tokenize=True, return_dict=True, **problem.template_options
+    )
     return tuple(ids["input_ids"])
 
 

@@ -333,9 +333,9 @@ class TestReuse:
     @staticmethod
     def aimless(tokens: tuple[int, ...]) -> Mapping[int, float]:
         """Five lines that decide nothing, then one of three answers, the first right."""
-        return (
-            {3: 1.0} if len(tokens) <= LINES else {6: 0.5, 7: 0.3, 9: 0.2} if len(tokens) == LINES + 1 else {EOS: 1.0}
-        )
+        if len(tokens) <= LINES:
+            return {3: 0.5, 8: 0.5}
+        return {6: 0.5, 7: 0.3, 9: 0.2} if len(tokens) == LINES + 1 else {EOS: 1.0}
 
     def groups(self) -> list[Group]:
         plan = RolloutPlan(problems=40, group=6, reset_probability=1.0, resets=12, mixed_only=False)

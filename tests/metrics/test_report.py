@@ -109,8 +109,10 @@ class TestCategories:
         assert found.macro.accuracy.mean == 0.5
         assert {name: its.accuracy.n for name, its in found.categories.items()} == {"easy": 9, "hard": 1}
 
-    def test_problems_without_one_have_no_table(self) -> None:
-        found = report([answered(0, [0])], samples=1, k=())
+    @pytest.mark.parametrize("category", [None, "the only one"])
+    def test_problems_of_less_than_two_have_no_table(self, category: str | None) -> None:
+        found = report([answered(0, [0], category)], samples=1, k=())
+        assert found.overall.accuracy.n == 1
         assert (found.macro, found.categories) == (None, {})
 
     def test_the_macro_interval_does_not_vanish_where_every_category_is_all_right_or_all_wrong(self) -> None:

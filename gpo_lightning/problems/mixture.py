@@ -1,0 +1,67 @@
+"""Several problem sources as one, each problem judged by the grader of its own source."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from gpo_lightning.errors import ConfigError
+from gpo_lightning.grading import Case, Grade, Grader
+from gpo_lightning.problems.problem import Problem, ProblemSource
+
+_SOURCE = "source"
+
+
+@dataclass(frozen=True)
+class GraderOfSource(Grader):
+    """Asks the grader of the source that a problem came from.
+
+    Args:
+        graders: of the sources, by name.
+    """
+
+    graders: Mapping[str, Grader]
+
+    def grade(self, response: str, answer: str, metadata: Mapping[str, Any]) -> Grade:
+        return self.graders[metadata[_SOURCE]].grade(response, answer, metadata)
+
+    def grade_all(self, cases: Sequence[Case]) -> list[Grade]:
+        grades: dict[int, Grade] = {}
+        for name, grader in self.graders.items():
+            mine = [index for index, case in enumerate(cases) if case.metadata[_SOURCE] == name]
+            grades.update(zip(mine, grader.grade_all([cases[index] for index in mine]) if mine else [], strict=True))
+        return [grades[index] for index in range(len(cases))]
+
+
+class Mixture(ProblemSource):
+    """The problems of all sources together; the sizes of the sources are the weights of the mixture.
+
+    Args:
+        sources: problem sources by name. Names are put before ids and are the categories of results where a source
+            has none.
+    """
+
+    def __init__(self, sources: dict[str, ProblemSource]) -> None:
+        self.sources = sources
+        if not sources:
+            raise ConfigError("data.problems.sources is empty; name at least one problem source.")
+
+    @cached_property
+    def grader(self) -> Grader:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return GraderOfSource({name: source.grader for name, source in self.sources.items()})
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        return sum((Counter(source.counts) for source in self.sources.values()), Counter[str]())
+
+    def train(self) -> Sequence[Problem]:
+        return [_named(name, problem) for name, source in self.sources.items() for problem in source.train()]
+
+    def heldout(self) -> Sequence[Problem]:
+        return [_named(name, problem) for name, source in self.sources.items() for problem in source.heldout()]
+
+
+def _named(name: str, problem: Problem) -> Problem:
+    metadata = {"category": name, **problem.metadata, _SOURCE: name}
+    return replace(problem, id=f"{name}/{problem.id}", metadata=metadata)
