@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gpo_lightning.engines import Completion, Launch, Purpose, Request, Sampling, VLLMServer
-from gpo_lightning.engines.vllm_launch import Child
+from gpo_lightning.engines.vllm_launch import Child, _free_port
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy import Policy, PolicyConfig
 from tests.conftest import disturb, lora
@@ -36,6 +36,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     yield child
     child.end()
     os.environ.pop("VLLM_API_KEY", None)
+
+
+@pytest.fixture(scope="module")
+def plain_server(server: Child, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    """One that was started without LoRA; nothing else differs."""
+    without = [flag for flag in server.command if flag != "--enable-lora"]
+    port = str(_free_port())
+    without[without.index("--port") + 1] = port
+    child = Child(without, f"http://127.0.0.1:{port}", tmp_path_factory.mktemp("plain") / "log")
+    child.ensure_running()
+    yield child
+    child.end()
 
 
 @pytest.fixture
@@ -149,6 +161,11 @@ def test_another_model_behind_the_url_is_known_by_its_voice(engine: VLLMServer, 
         stranger.shutdown()
 
 
+def start_and_sync(engine: VLLMServer, policy: Policy) -> None:
+    engine.start(policy)
+    engine.sync(policy, 0)
+
+
 def test_a_rank_that_the_server_does_not_hold_is_explained(engine: VLLMServer) -> None:
     wide = policy_of(rank=16)
     asking = VLLMServer(engine.urls)
@@ -156,6 +173,15 @@ def test_a_rank_that_the_server_does_not_hold_is_explained(engine: VLLMServer) -
     try:
         with pytest.raises(ConfigError, match="--max-lora-rank"):
             asking.sync(wide, 0)
+    finally:
+        asking.shutdown()
+
+
+def test_a_server_without_lora_is_explained(plain_server: Child, policy: Policy) -> None:
+    asking = VLLMServer([plain_server.url], wait=300)
+    try:
+        with pytest.raises(ConfigError, match="--enable-lora"):
+            start_and_sync(asking, policy)
     finally:
         asking.shutdown()
 
