@@ -127,3 +127,10 @@ def test_the_command_prints_tables_and_writes_json(tmp_path: Path) -> None:
     (found,) = json.loads((tmp_path / "plan.json").read_text())["plans"]
     assert found["gpus"] == 2
     assert found["parameters"] == plan.Model.read(config).parameters
+
+
+def test_the_documentation_shows_what_the_command_prints(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks/plan.py"), "--output", str(tmp_path / "plan.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() in (ROOT / "docs" / "scaling.md").read_text()
+    assert (tmp_path / "plan.json").read_text() == (ROOT / "benchmarks" / "results" / "plan.json").read_text()
