@@ -1,4 +1,4 @@
-"""Who generates tokens: vLLM in its own process, transformers in ours, or a script of known values for tests.
+"""Who generates tokens: vLLM in its own process or behind a URL, transformers in ours, or a script of known values.
 
 Engines take and give token ids. Text, rewards and trees are never seen here.
 """
@@ -18,12 +18,15 @@ from gpo_lightning.engines.engine import (
 from gpo_lightning.engines.scripted import Scripted
 from gpo_lightning.engines.transformers import Transformers
 from gpo_lightning.engines.vllm import VLLM
+from gpo_lightning.engines.vllm_launch import Launch
+from gpo_lightning.engines.vllm_server import VLLMServer
 
 __all__ = [
     "VLLM",
     "Capabilities",
     "Completion",
     "Engine",
+    "Launch",
     "Ledger",
     "Purpose",
     "Request",
@@ -31,6 +34,7 @@ __all__ = [
     "Scripted",
     "Tokens",
     "Transformers",
+    "VLLMServer",
     "choose_engine",
     "remaining_tokens",
 ]

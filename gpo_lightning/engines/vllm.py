@@ -28,7 +28,7 @@ _KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(16 * 2**30),
     "MALLOC_TOP_PAD_": str(256 * 2**20),
 }
-_CPU_BLOCK = 32  # vLLM's CPU default of 128 would never reuse prefixes shorter than that.
+CPU_BLOCK = 32  # vLLM's CPU default of 128 would never reuse prefixes shorter than that.
 
 
 class VLLM(Engine):
@@ -80,7 +80,7 @@ class VLLM(Engine):
             ) from error
         self._stop_ids = list(policy.eos_ids)
         settings = self._settings(policy, seed)
-        with _environment(_child_environment()):
+        with _environment(child_environment()):
             self._engine = LLMEngine.from_engine_args(EngineArgs(**settings), enable_multiprocessing=True)
 
     def _settings(self, policy: "Policy", seed: int) -> dict[str, Any]:
@@ -104,12 +104,12 @@ class VLLM(Engine):
         else:
             # LoRA on CPU runs eagerly in any case, and compiling takes minutes.
             settings |= {
-                "block_size": _CPU_BLOCK,
+                "block_size": CPU_BLOCK,
                 "kv_cache_memory_bytes": int(self.memory_gib * 2**30),
                 "enforce_eager": True,
             }
         if policy.lora is not None:
-            settings |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _served_rank(policy.lora.r)}
+            settings |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": served_rank(policy.lora.r)}
         return settings | self.options
 
     def submit(self, request: Request) -> int:
@@ -216,7 +216,7 @@ class VLLM(Engine):
         return self._engine
 
 
-def _served_rank(rank: int) -> int:
+def served_rank(rank: int) -> int:
     """The smallest LoRA rank vLLM serves that holds ``rank``."""
     for served in _SERVED_RANKS:
         if rank <= served:
@@ -229,7 +229,7 @@ def _weight_directory() -> Path:
     return Path(tempfile.mkdtemp(prefix="gpo-weights-", dir=memory if os.access(memory, os.W_OK) else None))
 
 
-def _child_environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """Settings the engine's processes read when they start."""
     settings = {
         # Forking a process that already runs OpenMP threads can hang the child.

@@ -1,6 +1,7 @@
 """The main job through the real command line, on a real (small) model: what it leaves behind, and that it resumes."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,24 @@ def test_every_rank_has_its_own_vllm(tmp_path: Path) -> None:
     assert found["after"]["n"] == 24
     ranks = {file.stem[-5:] for file in (run_directory(tmp_path) / "rollouts").glob("*.parquet")}
     assert ranks == {"rank0", "rank1"}
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_a_run_over_a_server_it_starts_itself_ends_it_too(tmp_path: Path) -> None:
+    server = [*config("engine/vllm_launch.yaml"), "--data.engine.init_args.launch.memory_gib=0.25"]
+    done = gpo(["fit", *config("quickstart.yaml"), *server, *SMALL], tmp_path)
+    assert "Engine: vllm_server (as configured)" in done.stdout + done.stderr
+    found = summary(tmp_path)
+    assert found["engine"] == "VLLMServer"
+    assert found["steps"] > 0
+    trees = [tree for file in tmp_path.rglob("rollouts/*.parquet") for tree in read_trees(file)]
+    held = sum(len(s.tokens) - s.start for tree in trees for s in tree.samples if s.purpose is Purpose.PROBE)
+    assert held == found["tokens"]["probe"] > 0
+    log = (tmp_path / "vllm-server.log").read_text()
+    server_ids = {int(found) for found in re.findall(r"pid=(\d+)", log)}
+    assert server_ids
+    assert not any(Path(f"/proc/{pid}").exists() for pid in server_ids), "no process of the server is left"
 
 
 def adapter_weights(directory: Path) -> dict[str, torch.Tensor]:

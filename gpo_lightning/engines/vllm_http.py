@@ -1,0 +1,196 @@
+"""What is said to one vLLM server over HTTP, and what its answers mean. Nothing is repeated here, nothing waited for.
+
+A completion is asked for as::
+
+    POST /v1/completions {"model": "gpo-3f0c...", "prompt": [40, 107, 101], "max_tokens": 16, "logprobs": 0,
+                          "return_token_ids": true, "stop_token_ids": [2], ...}
+
+and answered with ``choices[0].token_ids``, ``choices[0].logprobs.token_logprobs``, ``choices[0].finish_reason`` and
+``usage.prompt_tokens_details.cached_tokens``.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import aiohttp
+
+from gpo_lightning.engines.engine import Request
+
+_QUICK = 60.0
+"""Seconds in which a server answers what needs no long generation."""
+
+
+class UnavailableError(Exception):
+    """The server is away, overloaded or broken: the same words may succeed later, or elsewhere."""
+
+
+class RefusedError(Exception):
+    """The server understood and said no: asking again will not help."""
+
+    def __init__(self, url: str, status: int, message: str) -> None:
+        super().__init__(f"{url} answered {status}: {message}")
+        self.status, self.message = status, message
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """LoRA weights as a server knows them: equal names are equal weights."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """The base model behind a URL."""
+
+    name: str
+    context: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server generated; ``cached`` is ``None`` where it does not say."""
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    truncated: bool
+    cached: int | None
+
+
+class Client:
+    """One server.
+
+    Args:
+        url: where it listens, without a path.
+        session: connections, with the key in their headers.
+        timeout: seconds a completion may take, the server's queue included.
+    """
+
+    def __init__(self, url: str, session: aiohttp.ClientSession, timeout: float) -> None:
+        self.url, self._session, self._timeout = url.rstrip("/"), session, timeout
+
+    async def model(self) -> ServedModel:
+        """The base model; adapters are listed with it, and name it as their parent."""
+        cards = (await self._ask("GET", "/v1/models"))["data"]
+        base = next((card for card in cards if not card.get("parent")), None)
+        if base is None:
+            raise RefusedError(self.url, 200, "no model is listed")
+        return ServedModel(base["id"], int(base["max_model_len"]))
+
+    async def loads_adapters(self) -> bool:
+        """Whether the server has the endpoint at all. An empty request is refused, but not as an unknown page."""
+        try:
+            await self._ask("POST", "/v1/load_lora_adapter", {})
+        except RefusedError as refusal:
+            return refusal.status not in (404, 405)
+        return True
+
+    async def load(self, adapter: Adapter) -> None:
+        """Serve an adapter. Loaded before, by this process or another, is as good."""
+        body = {"lora_name": adapter.name, "lora_path": adapter.path}
+        status, said = await self._say("POST", "/v1/load_lora_adapter", body, self._timeout)
+        if status < 400 or "already been loaded" in said:
+            return
+        if status >= 500 and not await self._healthy():
+            raise UnavailableError(f"{self.url} broke while it loaded an adapter: {said}")
+        # What a sound server answers by an internal error is a refusal as well: LoRA is disabled, the rank too high.
+        raise RefusedError(self.url, status, said)
+
+    async def unload(self, adapter: Adapter) -> None:
+        await self._say("POST", "/v1/unload_lora_adapter", {"lora_name": adapter.name})
+
+    async def complete(self, model: str, body: dict[str, Any]) -> Answer:
+        """Continue a prefix by a model or adapter; ``body`` is of :func:`completion`."""
+        try:
+            said = await self._ask("POST", "/v1/completions", {"model": model, **body}, self._timeout)
+        except RefusedError as refusal:
+            if refusal.status == 404 and "does not exist" in refusal.message:
+                raise UnavailableError(f"{self.url} does not know {model} any more") from refusal
+            raise
+        return _answer(self.url, said)
+
+    async def _healthy(self) -> bool:
+        try:
+            return (await self._say("GET", "/health"))[0] == 200
+        except UnavailableError:
+            return False
+
+    async def _ask(self, method: str, path: str, body: Any = None, timeout: float = _QUICK) -> dict[str, Any]:
+        status, said = await self._say(method, path, body, timeout)
+        if status == 429 or status >= 500:
+            raise UnavailableError(f"{self.url} answered {status}: {said}")
+        if status >= 400:
+            raise RefusedError(self.url, status, said)
+        try:
+            return cast(dict[str, Any], json.loads(said))
+        except ValueError as error:
+            raise RefusedError(self.url, status, "no JSON, so this is not a vLLM server") from error
+
+    async def _say(self, method: str, path: str, body: Any = None, timeout: float = _QUICK) -> tuple[int, str]:
+        """Status and text; of an error, its message."""
+        limit = aiohttp.ClientTimeout(total=timeout)
+        try:
+            async with self._session.request(method, self.url + path, json=body, timeout=limit) as response:
+                text = await response.text()
+        except TimeoutError as error:
+            raise UnavailableError(f"{self.url}{path} did not answer within {timeout:.0f} s") from error
+        except (aiohttp.ClientError, OSError, UnicodeDecodeError) as error:
+            raise UnavailableError(f"{self.url}{path}: {error or type(error).__name__}") from error
+        return response.status, text if response.status < 400 else _message(text)
+
+
+def completion(request: Request, stop_ids: Sequence[int]) -> dict[str, Any]:
+    """The body that asks for one continuation. Everything is said, for a server has defaults of its own."""
+    return {
+        "prompt": list(request.prefix),
+        "max_tokens": request.max_tokens,
+        "temperature": request.sampling.temperature,
+        "top_p": request.sampling.top_p,
+        "top_k": 0,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "stop_token_ids": list(stop_ids),
+        "logprobs": 0,
+        "return_token_ids": True,
+        # Log-probabilities come with their tokens' text, which is not wanted either.
+        "return_tokens_as_token_ids": True,
+    }
+
+
+def _answer(url: str, said: dict[str, Any]) -> Answer:
+    try:
+        choice = said["choices"][0]
+        tokens, logprobs = choice.get("token_ids"), choice["logprobs"]["token_logprobs"]
+        reason = choice["finish_reason"]
+        details = (said.get("usage") or {}).get("prompt_tokens_details") or {}
+    except (KeyError, IndexError, TypeError) as error:
+        raise RefusedError(url, 200, f"an answer of another form: {str(said)[:200]}") from error
+    if tokens is None or len(tokens) != len(logprobs):
+        raise RefusedError(url, 200, "no token ids came back (`return_token_ids`): this vLLM is too old; 0.32 works")
+    if reason not in ("stop", "length"):
+        raise UnavailableError(f"{url} gave up on a request ({reason})")
+    return Answer(tuple(tokens), tuple(logprobs), reason == "length", details.get("cached_tokens"))
+
+
+def _message(text: str) -> str:
+    """What an error's body says, in one line."""
+    try:
+        error = json.loads(text)["error"]
+        said = str(error["message"] if isinstance(error, dict) else error)
+    except (ValueError, KeyError, TypeError):
+        said = text
+    return " ".join(said.split())[:500]
+
+
+def open_session(key: str | None) -> aiohttp.ClientSession:
+    """Connections for any number of requests at once, on the running event loop."""
+    return aiohttp.ClientSession(
+        # Servers drop connections that were idle for 5 s; one dropped while it is taken up again looks like a failure.
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=2.0),
+        headers={"Authorization": f"Bearer {key}"} if key else None,
+    )

@@ -1,0 +1,264 @@
+"""What the server engine does when servers fail, refuse or are not what they should be, by a server that is faulty."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpo_lightning.engines import Engine, Launch, Purpose, Request, Sampling, VLLMServer
+from gpo_lightning.engines.vllm_fleet import _pauses
+from gpo_lightning.engines.vllm_server import write_adapter
+from gpo_lightning.errors import ConfigError, EngineError
+from gpo_lightning.policy import Policy, PolicyConfig
+from tests.conftest import disturb
+from tests.engines.faulty_server import NO_PAGE, FaultyServer, Reply, tokens
+
+Start = Callable[..., tuple[VLLMServer, list[FaultyServer]]]
+COMPLETIONS = "/v1/completions"
+
+
+def requests(count: int, length: int = 4) -> list[Request]:
+    return [Request((40, 107, 101), length, Sampling(length), Purpose.SAMPLE, seed) for seed in range(count)]
+
+
+@pytest.fixture
+def start(tiny_policy: Policy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """An engine over faulty servers; their tokens are not the policy's, which is checked elsewhere."""
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    started: list[Engine | FaultyServer] = []
+
+    def start(*replies: dict[str, Callable[[dict[str, Any], int], Reply]], **settings: Any) -> Any:
+        servers = [FaultyServer(reply) for reply in replies or ({},)]
+        settings = {"patience": 5.0, "tolerance": 1e9} | settings
+        engine = VLLMServer([server.url for server in servers], **settings)
+        started.extend([engine, *servers])
+        engine.start(tiny_policy)
+        engine.sync(tiny_policy, 0)
+        return engine, servers
+
+    yield start
+    for thing in started:
+        thing.shutdown() if isinstance(thing, Engine) else thing.close()
+
+
+def test_requests_are_repeated_while_a_server_fails_and_none_is_lost(start: Start) -> None:
+    def fitful(body: dict[str, Any], seen: int) -> Reply:
+        faults: list[Reply] = [(503, {"error": {"message": "starting"}}), (429, {}), (500, {}), (0, {})]
+        return faults[seen % 8 // 2] if 2 <= seen < 18 and seen % 2 else tokens(body["max_tokens"])
+
+    engine, _ = start({COMPLETIONS: fitful}, retries=20)
+    made = engine.generate(requests(24))
+    assert [len(completion.tokens) for completion in made] == [4] * 24
+    assert engine.faults["repeated"] >= 4
+    assert engine.faults["revived"] >= 1
+    booked = engine.ledger.accounts[Purpose.SAMPLE]
+    assert (booked.requests, booked.generated) == (24, 96), "repeated requests are booked once"
+
+
+def test_a_server_that_forgot_the_adapter_gets_it_before_the_next_request(start: Start) -> None:
+    forgotten = {"n": 0}
+
+    def forgetful(body: dict[str, Any], seen: int) -> Reply:
+        if body["model"] != "base" and seen >= 4 and not forgotten["n"]:
+            forgotten["n"] = 1
+            return 404, {"error": {"message": f"The model `{body['model']}` does not exist.", "code": 404}}
+        return tokens(body["max_tokens"])
+
+    engine, (server,) = start({COMPLETIONS: forgetful}, concurrency=1)
+    engine.generate(requests(6))
+    assert forgotten["n"] == 1
+    loads = [i for i, path in enumerate(server.paths) if path == "/v1/load_lora_adapter"]
+    refused = [i for i, path in enumerate(server.paths) if path == COMPLETIONS][4]
+    assert loads[-1] > refused, "loaded again"
+    assert engine.faults == {"repeated": 1, "revived": 1}
+
+
+def test_several_servers_share_the_work_and_one_that_dies_leaves_it_to_the_others(start: Start) -> None:
+    gone = threading.Event()
+
+    def slow(body: dict[str, Any], seen: int) -> Reply:
+        time.sleep(0.02)
+        return tokens(body["max_tokens"])
+
+    def dying(body: dict[str, Any], seen: int) -> Reply:
+        return (0, {}) if gone.is_set() else slow(body, seen)
+
+    engine, (first, second) = start({COMPLETIONS: slow}, {COMPLETIONS: dying}, concurrency=4, patience=0.5)
+    before = first.asked[COMPLETIONS], second.asked[COMPLETIONS]
+    engine.generate(requests(40))
+    shares = first.asked[COMPLETIONS] - before[0], second.asked[COMPLETIONS] - before[1]
+    assert sum(shares) == 40
+    assert min(shares) > 10, "the least busy is asked next"
+    gone.set()
+    assert len(engine.generate(requests(20))) == 20
+    assert engine.faults["repeated"] >= 1
+
+
+def test_what_finished_is_handed_out_before_the_failure(start: Start) -> None:
+    def broken(body: dict[str, Any], seen: int) -> Reply:
+        return (500, {"error": {"message": "boom"}}) if body["max_tokens"] == 7 else tokens(body["max_tokens"])
+
+    engine, _ = start({COMPLETIONS: broken}, retries=1)
+    good = {engine.submit(request) for request in requests(5)}
+    engine.submit(requests(1, length=7)[0])
+    finished: set[int] = set()
+    while len(finished) < len(good):
+        finished |= {completion.handle for completion in engine.poll()}
+    with pytest.raises(EngineError, match=r"failed 2 times.*boom"):
+        engine.poll()
+    assert finished == good
+
+
+def test_servers_that_stay_away_are_given_up_by_name(start: Start) -> None:
+    engine, (server,) = start(patience=0.6)
+    server.close()
+    for path in list(server.replies):
+        server.replies[path] = lambda _body, _seen: (0, {})
+    with pytest.raises(EngineError, match=rf"Every vLLM server is lost: {server.url}.*resume"):
+        engine.generate(requests(2))
+
+
+def test_a_hung_server_is_noticed_by_time(start: Start) -> None:
+    def hung(body: dict[str, Any], seen: int) -> Reply:
+        time.sleep(1.5 if seen == 3 else 0)
+        return tokens(body["max_tokens"])
+
+    engine, _ = start({COMPLETIONS: hung}, timeout=0.5)
+    assert len(engine.generate(requests(4))) == 4
+    assert engine.faults["repeated"] == 1
+
+
+def test_a_cancelled_request_is_never_polled_and_closes_its_connection(start: Start) -> None:
+    def slow(body: dict[str, Any], seen: int) -> Reply:
+        time.sleep(0.4 if body["max_tokens"] == 9 else 0)
+        return tokens(body["max_tokens"])
+
+    engine, _ = start({COMPLETIONS: slow})
+    dropped = engine.submit(requests(1, length=9)[0])
+    kept = engine.submit(requests(1)[0])
+    engine.cancel(dropped)
+    assert [completion.handle for completion in engine.poll()] == [kept]
+    assert engine.poll() == []
+    assert engine.ledger.accounts[Purpose.SAMPLE].requests == 1
+
+
+def test_weights_do_not_change_under_requests_in_flight(start: Start, tiny_policy: Policy) -> None:
+    engine, _ = start()
+    engine.submit(requests(1)[0])
+    with pytest.raises(EngineError, match="in flight"):
+        engine.sync(tiny_policy, 1)
+
+
+def test_new_weights_have_a_new_name_and_the_old_one_is_forgotten(start: Start, tiny_policy: Policy) -> None:
+    names: list[str] = []
+
+    def load(body: dict[str, Any], seen: int) -> Reply:
+        names.extend([body["lora_name"]] if body else [])
+        return (200, {}) if body else (400, {})
+
+    engine, (server,) = start({"/v1/load_lora_adapter": load})
+    engine.sync(tiny_policy, 1)
+    assert names[0] == names[1], "equal weights are one adapter, whose cached prefixes may be used"
+    assert server.asked["/v1/unload_lora_adapter"] == 0
+    disturb(tiny_policy, seed=9)
+    engine.sync(tiny_policy, 2)
+    assert names[2] != names[0]
+    assert server.asked["/v1/unload_lora_adapter"] == 1
+
+
+def test_ranks_that_write_the_same_adapter_agree_on_its_name_and_place(tiny_policy: Policy, tmp_path: Path) -> None:
+    assert write_adapter(tiny_policy, tmp_path) == write_adapter(tiny_policy, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_key_comes_from_the_environment(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUR_KEY", "sesame")
+    _, (server,) = start(api_key_variable="OUR_KEY")
+    assert server.keys == {"Bearer sesame"}
+
+
+@pytest.mark.parametrize(
+    ("path", "reply", "advice"),
+    [
+        ("/v1/models", (401, {"error": "Unauthorized"}), "refused the API key"),
+        ("/v1/models", NO_PAGE, "lacks an endpoint"),
+        ("/v1/models", (200, {"data": []}), "no model is listed"),
+        ("/v1/models", (200, {"data": [{"id": "b", "max_model_len": 8192}]}), "another model"),
+        ("/v1/load_lora_adapter", NO_PAGE, "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1"),
+        (COMPLETIONS, NO_PAGE, "lacks an endpoint"),
+        (
+            COMPLETIONS,
+            (200, {"choices": [{"text": "hi", "logprobs": {"token_logprobs": [0.0]}, "finish_reason": "stop"}]}),
+            "too old",
+        ),
+        (COMPLETIONS, (200, {"something": "else"}), "another form"),
+        (
+            COMPLETIONS,
+            (
+                200,
+                {"choices": [{"token_ids": [5], "logprobs": {"token_logprobs": [-1.0]}, "finish_reason": "length"}]},
+            ),
+            "--logprobs-mode processed_logprobs",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_server_is_said_at_the_start(start: Start, path: str, reply: Reply, advice: str) -> None:
+    with pytest.raises(ConfigError, match=advice):
+        start({path: lambda _body, _seen: reply})
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("LoRA is not enabled! Use `--enable-lora` to enable LoRA.", "--enable-lora"),
+        ("LoRA rank 64 is greater than max_lora_rank 8.", "--max-lora-rank"),
+    ],
+)
+def test_an_adapter_that_is_not_taken_is_explained(start: Start, said: str, advice: str) -> None:
+    def refuse(body: dict[str, Any], seen: int) -> Reply:
+        return (500, {"error": {"message": said}}) if body else (400, {})
+
+    with pytest.raises(ConfigError, match=advice):
+        start({"/v1/load_lora_adapter": refuse})
+
+
+def test_another_model_is_known_by_its_voice(start: Start) -> None:
+    with pytest.raises(ConfigError, match="does not speak as the trainer does"):
+        start(tolerance=0.1)
+
+
+def test_nothing_at_the_url_is_said_with_the_command_that_starts_a_server(tiny_policy: Policy) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    with pytest.raises(ConfigError, match=rf"no vLLM server answers at {url}.*vllm serve MODEL --enable-lora"):
+        VLLMServer([url]).start(tiny_policy)
+
+
+def test_weights_without_an_adapter_need_another_engine() -> None:
+    whole = Policy(PolicyConfig(base="tiny", dtype="float32"))
+    with pytest.raises(ConfigError, match=r"model\.policy\.lora is null"):
+        VLLMServer().start(whole)
+
+
+@pytest.mark.parametrize("settings", [{"urls": []}, {"concurrency": 0}, {"urls": ["http://x"], "launch": Launch()}])
+def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"data\.engine"):
+        VLLMServer(**settings)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.1, 7.0, 600.0])
+def test_pauses_grow_and_end(seconds: float) -> None:
+    pauses = list(_pauses(seconds))
+    assert pauses
+    assert sum(pauses) == pytest.approx(seconds)
+    assert pauses[:-1] == sorted(pauses[:-1])
+
+
+def test_an_engine_that_was_not_started_says_so() -> None:
+    with pytest.raises(EngineError, match="started"):
+        _ = VLLMServer().capabilities
