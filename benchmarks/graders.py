@@ -1,4 +1,4 @@
-"""How far the graders can be trusted, on graded outputs of others, hostile expressions and noise; and how fast they are.
+"""How far the graders can be trusted, on graded outputs of others, hostile texts and noise; and how fast they are.
 
     python benchmarks/graders.py [--data ../shared/data] [--seed 0]
 
@@ -38,7 +38,7 @@ SOLUTIONS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verifi
 Row = dict[str, Any]
 
 
-# ---- agreement with others' verdicts ---------------------------------------------------------------------------------
+# ---- agreement with others' verdicts --------------------------------------------------------------------------------
 
 
 def gsm8k_solutions(data: Path, seed: int) -> list[Row]:
@@ -95,7 +95,7 @@ def equivalence(data: Path, seed: int) -> list[Row]:
             "theirs": right,
             "ours": grade.reason,
         }
-        for i, (pair, grade) in enumerate(zip(pairs, Maths((reading,)).grade_all(cases), strict=True))
+        for i, (pair, grade) in enumerate(zip(pairs, Maths((reading,), deadline=20.0).grade_all(cases), strict=True))
         if (grade.reward == 1.0) != (right := bool(pair.get("expected", pair.get("result"))))
     ]
     return [*rows, agreement(len(pairs), len(rows))]
@@ -105,7 +105,7 @@ def agreement(count: int, other: int) -> Row:
     return {"cases": count, "other verdicts": other, "agreement %": round(100 * (1 - other / count), 2)}
 
 
-# ---- texts that mean harm --------------------------------------------------------------------------------------------
+# ---- texts that mean harm -------------------------------------------------------------------------------------------
 
 
 def hostile(data: Path, seed: int) -> list[Row]:
@@ -205,7 +205,7 @@ def zoo(formats: Sequence[Any]) -> Iterator[tuple[Grader, str]]:
     yield Maths(formats, deadline=2.0), r"\frac{x}{2}"
 
 
-# ---- speed ---------------------------------------------------------------------------------------------------------------
+# ---- speed ----------------------------------------------------------------------------------------------------------
 
 
 def speed(data: Path, seed: int) -> list[Row]:
@@ -237,7 +237,7 @@ def timed(what: str, grader: Grader, cases: Sequence[Case]) -> Row:
     }
 
 
-# ---- all of it -----------------------------------------------------------------------------------------------------------
+# ---- all of it ------------------------------------------------------------------------------------------------------
 
 SECTIONS: dict[str, Callable[[Path, int], list[Row]]] = {
     section.__name__: section for section in (gsm8k_solutions, equivalence, hostile, fuzz, speed)
