@@ -2,6 +2,7 @@
 PYTHON ?= python3
 MODEL  ?= tiny
 PYTEST_ARGS ?=
+DATA   ?= ../shared/data
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -17,7 +18,8 @@ QUICKSTART_smollm2 := configs/smollm2.yaml
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-gpu test-reference check format docs bench bench-search bench-graders value-curves suite losses tiny clean
+.PHONY: help setup quickstart test test-gpu test-reference check format docs bench bench-search bench-graders
+.PHONY: value-curves suite losses tiny clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +78,9 @@ value-curves: setup ## measure SmolLM2's value curves anew, the data that bench-
 
 suite: setup ## every benchmark on small subsets of ../shared/data with SmolLM2, in one run
 	$(BIN)/gpo test --config configs/evaluation/suite.yaml
+
+bench-graders: setup ## graders against others' verdicts, hostile texts and the clock; DATA=../shared/data
+	$(BIN)/python benchmarks/graders.py --data "$(DATA)"
 
 losses: setup ## run every loss for a few iterations and print a table
 	$(BIN)/python benchmarks/losses.py

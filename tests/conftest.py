@@ -1,5 +1,6 @@
 """Small fixtures with plain names: a policy of random weights, problems of three letters, scripted engines."""
 
+import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,6 +55,15 @@ def tree_of(samples: list[tuple[tuple[int, ...], int, float | None]], prompt: tu
         logprobs = tuple(-0.1 * (i + 1) for i in range(len(tokens) - start))
         tree.add(Sample(tokens, start, logprobs, reward, "right" if reward else "wrong", False, purpose, 0))
     return tree
+
+
+@pytest.fixture(scope="session")
+def benchmark_data() -> Path:
+    """The folder of real benchmark files, which the repository does not carry."""
+    folder = Path(os.environ.get("GPO_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"needs the benchmark data: {folder} is not there (GPO_DATA names another folder)")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -350,7 +350,7 @@ class TestReuse:
         for group in self.groups():
             for sample in group.samples:
                 by_purpose[sample.purpose].append(sample.reward or 0.0)
-        assert mean(by_purpose[Purpose.PROBE]) < 0.4, "the value before the largest gain was estimated too low"
+        assert mean(by_purpose[Purpose.PROBE]) < 0.45, "the value before the largest gain was estimated too low"
         assert mean(by_purpose[Purpose.RESET]) == pytest.approx(0.5, abs=0.03)
 
     def test_the_group_s_own_baseline_keeps_the_direction_of_the_gradient(self) -> None:
