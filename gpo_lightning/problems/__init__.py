@@ -5,6 +5,7 @@ Nothing here generates, and only `prompting` knows a tokenizer.
 
 from gpo_lightning.problems.aime import AIME
 from gpo_lightning.problems.bbh import BBH
+from gpo_lightning.problems.big_bench_mistake import BigBenchMistake
 from gpo_lightning.problems.chain_sum import ChainSum
 from gpo_lightning.problems.competition_math import MATH, MATH500
 from gpo_lightning.problems.decontaminated import Decontaminated
@@ -16,6 +17,7 @@ from gpo_lightning.problems.mmlu import MMLU
 from gpo_lightning.problems.mmlu_pro import MMLUPro
 from gpo_lightning.problems.modular_chains import ModularChains
 from gpo_lightning.problems.problem import Message, Problem, ProblemSource
+from gpo_lightning.problems.process_bench import ProcessBench
 from gpo_lightning.problems.prompt_styles import Chat, Plain, Prompting
 from gpo_lightning.problems.prompting import encode_prompt, encode_solution, encode_steps
 from gpo_lightning.problems.reasoning_gym import ReasoningGym
@@ -28,6 +30,7 @@ __all__ = [
     "MATH",
     "MATH500",
     "MMLU",
+    "BigBenchMistake",
     "ChainSum",
     "Chat",
     "Columns",
@@ -43,6 +46,7 @@ __all__ = [
     "PlantedErrors",
     "Problem",
     "ProblemSource",
+    "ProcessBench",
     "Prompting",
     "ReasoningGym",
     "Table",

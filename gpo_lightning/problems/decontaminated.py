@@ -31,7 +31,7 @@ class Decontaminated(ProblemSource):
 
     @property
     def counts(self) -> Mapping[str, int]:
-        kept, dropped = self._divided
+        _, dropped = self._divided
         return Counter({**self.problems.counts, "in_a_benchmark": len(dropped)})
 
     @property

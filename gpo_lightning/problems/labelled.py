@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 
 from gpo_lightning.problems.modular_chains import ModularChains, parse_prompt, solution_lines, worked_chain
@@ -39,6 +39,13 @@ class LabelledSource(ABC):
         """The responses."""
 
 
+def seeded_part(trajectories: Sequence[LabelledTrajectory], count: int | None, seed: int) -> list[LabelledTrajectory]:
+    """``count`` of them in their own order, drawn by the seed; all where there are no more."""
+    if count is None or count >= len(trajectories):
+        return list(trajectories)
+    return [trajectories[i] for i in sorted(Random(seed).sample(range(len(trajectories)), count))]
+
+
 class PlantedErrors(LabelledSource):
     """Modular chains solved rightly but for one step, drawn at random; the steps after it follow from its result.
 
@@ -70,4 +77,4 @@ class PlantedErrors(LabelledSource):
         spoilt = [*lines[:error], lines[error].split("=")[0] + f"={wrong}", *rest]
         outcome = self.problems.grade(problem, "\n".join(spoilt)).reward or 0.0
         texts = (*(line + "\n" for line in spoilt[:-1]), spoilt[-1])
-        return LabelledTrajectory(replace(problem), texts, outcome, error)
+        return LabelledTrajectory(problem, texts, outcome, error)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gpo_lightning.grading import Case, Grade, Grader
@@ -42,6 +42,10 @@ class Problem:
     solution: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     template_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def again(self, id: str) -> "Problem":
+        """The same question under another id."""
+        return replace(self, id=id)
 
 
 class ProblemSource(ABC):

@@ -1,11 +1,23 @@
 """Planted errors: one step is wrong by itself, those after it follow from it."""
 
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpo_lightning.problems import ModularChains, PlantedErrors, encode_steps
+from gpo_lightning.errors import DataError
+from gpo_lightning.problems import (
+    GSM8K,
+    MATH,
+    BigBenchMistake,
+    ModularChains,
+    PlantedErrors,
+    ProcessBench,
+    encode_steps,
+)
 from gpo_lightning.problems.modular_chains import check_steps
 
 
@@ -45,3 +57,36 @@ def test_steps_are_encoded_one_by_one(tokenizer) -> None:  # type: ignore[no-unt
     assert boundaries[-1] == len(tokens)
     pieces = [tokens[a:b] for a, b in pairwise(boundaries)]
     assert [tokenizer.decode(list(piece)) for piece in pieces] == lines
+
+
+class TestRealFiles:
+    """ProcessBench and BIG-Bench-Mistake as they were published."""
+
+    @pytest.mark.parametrize(("name", "source"), [("gsm8k", GSM8K), ("math", MATH)])
+    def test_process_bench(self, name: str, source: Any, benchmark_data: Path) -> None:
+        problems = source(path=str(benchmark_data / name))
+        bench = ProcessBench(problems, path=str(benchmark_data / f"processbench/{name}.json"), only_wrong=False)
+        found = bench.trajectories()
+        assert len(found) >= {"gsm8k": 400, "math": 990}[name]
+        assert len({its.problem.id for its in found}) == len(found)
+        assert all(its.error is None or its.error < len(its.steps) for its in found)
+        assert all(its.outcome == 1.0 for its in found if its.error is None)
+        some = ProcessBench(problems, path=bench.path, count=30, seed=1).trajectories()
+        assert len(some) == 30
+        assert all(its.error is not None for its in some)
+
+    @pytest.mark.parametrize("task", ["multistep_arithmetic", "tracking_shuffled_objects"])
+    def test_big_bench_mistake(self, task: str, benchmark_data: Path) -> None:
+        (file,) = (benchmark_data / "big_bench_mistake").glob(f"*{task}*.jsonl")
+        found = BigBenchMistake(str(file), only_wrong=False).trajectories()
+        assert len(found) == 300
+        # A chain without a mistake ends rightly.
+        assert all(its.outcome == 1.0 for its in found if its.error is None)
+        assert 0.5 < sum(its.error is not None for its in found) / 300 < 1.0
+        assert len(BigBenchMistake(str(file), count=20).trajectories()) == 20
+
+    def test_a_file_that_is_something_else_is_refused_by_line(self, tmp_path: Path) -> None:
+        file = tmp_path / "odd.jsonl"
+        file.write_text('{"input": "1+1", "target": "2", "answer": "3", "steps": ["1+1=3"], "mistake_index": 4}\n')
+        with pytest.raises(DataError, match="mistake_index"):
+            BigBenchMistake(str(file)).trajectories()
