@@ -1,5 +1,6 @@
 """Small fixtures with plain names: a policy of random weights, problems of three letters, scripted engines."""
 
+import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,6 +55,15 @@ def tree_of(samples: list[tuple[tuple[int, ...], int, float | None]], prompt: tu
         logprobs = tuple(-0.1 * (i + 1) for i in range(len(tokens) - start))
         tree.add(Sample(tokens, start, logprobs, reward, "right" if reward else "wrong", False, purpose, 0))
     return tree
+
+
+@pytest.fixture(scope="session")
+def benchmark_data() -> Path:
+    """The folder of real benchmark data, which this repository does not hold."""
+    folder = Path(os.environ.get("GPO_DATA", ROOT / ".." / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no benchmark data in {folder}; name its folder in the environment variable GPO_DATA")
+    return folder
 
 
 @pytest.fixture(scope="session")

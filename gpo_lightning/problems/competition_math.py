@@ -16,7 +16,7 @@ from gpo_lightning.problems.files import Row, read_rows
 from gpo_lightning.problems.problem import Problem
 from gpo_lightning.problems.problem_set import ProblemSet, choose
 from gpo_lightning.problems.prompt_styles import Chat, Form, Prompting
-from gpo_lightning.problems.question import Question
+from gpo_lightning.problems.question import Question, written
 
 SUBJECTS = (
     "Algebra",
@@ -136,8 +136,10 @@ def _question(id: str, row: Row, subject: str) -> Question:
     )
 
 
-def boxed_once(text: str) -> str:
+def boxed_once(text: str, answer: str | None = None) -> str:
     """Only the last box remains, which holds MATH's answer; a grader counts the first.
+
+    With ``answer``, the last box is made to hold that.
 
     >>> boxed_once(r"Either \\boxed{1}, or rather \\boxed 2.")
     'Either 1, or rather \\\\boxed{2}.'
@@ -145,7 +147,7 @@ def boxed_once(text: str) -> str:
     parts, position, found = list[str](), 0, list(_boxes(text))
     for index, (begin, end, content) in enumerate(found):
         last = index == len(found) - 1
-        parts += [text[position:begin], f"\\boxed{{{content}}}" if last else content]
+        parts += [text[position:begin], written(Boxed(), answer or content) if last else content]
         position = end
     return "".join(parts) + text[position:]
 

@@ -31,7 +31,7 @@ class Decontaminated(ProblemSource):
 
     @property
     def counts(self) -> Mapping[str, int]:
-        kept, dropped = self._divided
+        _, dropped = self._divided
         return Counter({**self.problems.counts, "in_a_benchmark": len(dropped)})
 
     @property
@@ -71,4 +71,6 @@ def normalised(text: str) -> str:
     >>> normalised("What is 2 + 3?") == normalised("What is 2 - 3?")
     False
     """
-    return _NOISE.sub("", _LATEX_SPACE.sub(" ", text)).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").casefold()
+    return (
+        _NOISE.sub("", _LATEX_SPACE.sub(" ", text)).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").casefold()
+    )

@@ -33,7 +33,9 @@ class Row:
         value = self.columns.get(column)
         if column not in self.columns:
             there = ", ".join(map(str, self.columns))
-            raise DataError(f"{self.place}: no column {column!r}; there are: {there}. Check the path, or name the columns.")
+            raise DataError(
+                f"{self.place}: no column {column!r}; there are: {there}. Check the path, or name the columns."
+            )
         if value is None or not str(value).strip():
             raise DataError(f"{self.place}: column {column!r} is empty. Mend the row or take it out.")
         return str(value)
@@ -97,7 +99,9 @@ def _files(path: Path, split: str) -> list[Path]:
                 return found
     found = sorted(file for file in (path / split).glob("*") if file.suffix in SUFFIXES)
     if not found:
-        raise DataError(f"{path}: no {split} split; expected {split}.jsonl (.json, .csv, .parquet) or a folder {split}/.")
+        raise DataError(
+            f"{path}: no {split} split; expected {split}.jsonl (.json, .csv, .parquet) or a folder {split}/."
+        )
     return found
 
 
