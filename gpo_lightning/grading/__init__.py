@@ -15,10 +15,10 @@ from gpo_lightning.grading.formats import (
     Whole,
     after_thought,
     first_answer,
-    marked_answer,
 )
 from gpo_lightning.grading.grader import Case, Grade, Grader
-from gpo_lightning.grading.marked_answer import MarkedAnswer
+from gpo_lightning.grading.last_expression import LastExpression
+from gpo_lightning.grading.marked_answer import MarkedAnswer, marked_answer
 from gpo_lightning.grading.maths import Maths
 from gpo_lightning.grading.number import Number
 from gpo_lightning.grading.text import Text
@@ -32,6 +32,7 @@ __all__ = [
     "Found",
     "Grade",
     "Grader",
+    "LastExpression",
     "Marked",
     "MarkedAnswer",
     "Maths",

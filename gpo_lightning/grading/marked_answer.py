@@ -9,6 +9,8 @@ from typing import Any
 from gpo_lightning.grading.formats import marked_answer
 from gpo_lightning.grading.grader import Grade, Grader
 
+__all__ = ["MarkedAnswer", "marked_answer"]
+
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 _LONGEST_ANSWER = 200
 

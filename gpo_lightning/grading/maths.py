@@ -9,11 +9,14 @@ from typing import Any
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.grading.formats import AnswerFormat, Boxed, Phrase, first_answer, some
 from gpo_lightning.grading.grader import Case, Grade, Grader
-from gpo_lightning.grading.quantity import read_quantity
+from gpo_lightning.grading.quantity import Quantity, read_quantity
 from gpo_lightning.grading.text import GOLD_UNREADABLE, UNPARSED, plain, verdict
 from gpo_lightning.grading.workers import Outcome, Workers, shared_workers
 from gpo_lightning.grading.wrapping import unwrapped
 
+_TOO_MUCH = ("timeout", "memory")
+_HARMLESS = "7"
+_LONGEST_VOTE = 200
 _JUDGE = "gpo_lightning.grading.equivalence:judge"
 
 
@@ -64,9 +67,19 @@ class Maths(Grader):
         known = {pair: self._at_sight(*pair) for pair in dict.fromkeys(pairs) if pair}
         asked = [pair for pair, grade in known.items() if grade is None]
         if asked:
-            outcomes = self.pool.run([[expression(gold), expression(text)] for gold, text in asked])
-            known |= {pair: _grade(pair, outcome) for pair, outcome in zip(asked, outcomes, strict=True)}
+            outcomes = dict(zip(asked, self._compared(asked), strict=True))
+            at_fault = self._golds_at_fault([gold for (gold, _), end in outcomes.items() if end.status in _TOO_MUCH])
+            known |= {pair: _grade(pair, outcome, pair[0] in at_fault) for pair, outcome in outcomes.items()}
         return [(known[pair] or UNPARSED) if pair else UNPARSED for pair in pairs]
+
+    def _compared(self, pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
+        return self.pool.run([[expression(gold), expression(text)] for gold, text in pairs])
+
+    def _golds_at_fault(self, golds: Sequence[str]) -> set[str]:
+        """Those of the gold answers that cannot be compared even with a harmless number."""
+        pairs = [(gold, _HARMLESS) for gold in dict.fromkeys(golds)]
+        compared = self._compared(pairs) if pairs else []
+        return {gold for (gold, _), outcome in zip(pairs, compared, strict=True) if outcome.status != "done"}
 
     def _at_sight(self, gold: str, given: str) -> Grade | None:
         """The verdict where it takes no algebra: the same text, two numbers, plain words."""
@@ -77,7 +90,10 @@ class Maths(Grader):
             return verdict(False, given[:40] + "…")
         if squeezed(given) == wanted:
             return verdict(True, canonical(gold))
-        numbers = read_quantity(_point(gold, given)), read_quantity(_point(given, gold))
+        if _denied(given):
+            return verdict(False, canonical(given))
+        both_named = "=" in gold and "=" in given  # x = 5 is not y = 5
+        numbers = (None, None) if both_named else _numbers(gold, given)
         if numbers[0] and numbers[1]:
             if numbers[0].equals(numbers[1]):
                 return verdict(True, canonical(gold))
@@ -88,15 +104,15 @@ class Maths(Grader):
         return None
 
 
-def _grade(pair: tuple[str, str], outcome: Outcome) -> Grade:
+def _grade(pair: tuple[str, str], outcome: Outcome, gold_at_fault: bool) -> Grade:
     gold, given = pair
     if outcome.status == "done":
         found = outcome.value["verdict"]
         if found == "gold_unreadable":
             return Grade(None, "gold_unreadable", canonical(given))
         return verdict(found == "right", canonical(gold) if found == "right" else _vote(given, outcome))
-    reason = outcome.status if outcome.status in ("timeout", "memory", "crashed") else "unreadable"
-    if outcome.stage != "answer":
+    reason = outcome.status if outcome.status in (*_TOO_MUCH, "crashed") else "unreadable"
+    if gold_at_fault or outcome.stage != "answer":
         return Grade(None, f"gold_{reason}", canonical(given))
     return Grade(None if reason == "crashed" else 0.0, reason, canonical(given))
 
@@ -109,7 +125,7 @@ def _vote(given: str, outcome: Outcome) -> str:
 def canonical(answer: str) -> str:
     """A number where the answer is one, else its text without dress."""
     number = read_quantity(answer)
-    return str(number) if number else squeezed(answer)
+    return str(number) if number else squeezed(answer)[:_LONGEST_VOTE]
 
 
 # ---- text that needs no algebra --------------------------------------------------------------------------------------
@@ -125,6 +141,8 @@ _DRESS = [
 ]
 _NOT_WORDS = re.compile(r"[0-9=<>+*/^_&|\\{}()\[\]]|[^\x00-\x7f]")
 _TEXT_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|math(?:rm|bf|it)|mbox)\s?\{([^{}]*)\}")
+_FORMULA = re.compile(r"\$[^$]*\$")
+_DENIAL = re.compile(r"(?<!\w)(?:not|isn'?t|never|nor|neither|wrong|incorrect|false)(?!\w)", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"\$?\s?(-?[0-9]+),([0-9]{1,2}|[0-9]{4,})\s?\$?")
 _DECIMAL_POINT = re.compile(r"\$?\s?-?[0-9][0-9,]*\.[0-9]+\s?\$?")
 
@@ -157,6 +175,15 @@ def _words(answer: str) -> bool:
     bare = _TEXT_COMMAND.sub(r"\1", unwrapped(answer)).strip("() ")
     texts = _TEXT_COMMAND.fullmatch(unwrapped(answer)) or _TEXT_COMMAND.search(answer)
     return bool(bare) and not _NOT_WORDS.search(bare) and (bool(texts) or len(bare.split()) > 1 or len(bare) > 3)
+
+
+def _numbers(gold: str, given: str) -> tuple[Quantity | None, Quantity | None]:
+    return read_quantity(_point(gold, given)), read_quantity(_point(given, gold))
+
+
+def _denied(answer: str) -> bool:
+    """Words around the formulas that take them back: *not $42$*."""
+    return "$" in answer and _DENIAL.search(_FORMULA.sub(" ", answer)) is not None
 
 
 def _point(answer: str, other: str = "") -> str:

@@ -19,7 +19,7 @@ class Number(Grader):
     An answer that names no number, or more than one, is wrong. Where only one side has a percent sign or a word such
     as *million*, it may be a unit (the question asked for percent) as well as a factor.
 
-    >>> Number().grade("so she makes $18.\\n#### 18 dollars", "18", {})
+    >>> Number().grade("#### 18 dollars", "18", {})
     Grade(reward=1.0, reason='right', answer='18')
     >>> Number().grade("The answer is 17 or 18.", "18", {}).reason
     'wrong'

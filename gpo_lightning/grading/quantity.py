@@ -107,6 +107,10 @@ _FACTOR = re.compile(
     re.IGNORECASE,
 )
 _EQUALS = re.compile(r"(?<![!<>=:\\])=(?!=)")
+_TELLS = re.compile(
+    r"(?:\\[a-zA-Z]+|[a-zA-Z])(?:_\{?\w{1,3}\}?|\([a-zA-Z]\))?|[a-zA-Z ]{1,60}|[0-9 .,+*/()$%^-]{1,100}"
+)
+"""What may stand before an equals sign: a name or a computation, but nothing like ``2x + z``."""
 _SYMBOL = re.compile(r"(?:\\[a-zA-Z]+|[a-zA-Z])(?:_\{?\w{1,3}\}?|\([a-zA-Z]\))?|[a-zA-Z ]{1,60}")
 
 
@@ -138,7 +142,7 @@ def read_quantity(text: str) -> Quantity | None:
 def _told(text: str) -> str:
     """What an equation says of its left side; of an exact value and its approximation, the exact one."""
     sides = _EQUALS.split(text)
-    if len(sides) > 1 and any(not side.strip() for side in sides):
+    if any(not _TELLS.fullmatch(side.strip()) for side in sides[:-1]):
         return text
     exact, *rough = sides[-1].split("≈")
     named = _SYMBOL.fullmatch(exact.strip()) and rough

@@ -10,6 +10,7 @@ from gpo_lightning.grading.grader import Grade, Grader
 from gpo_lightning.grading.wrapping import unwrapped
 
 _LONGEST = 10_000
+_LONGEST_VOTE = 200
 _ARTICLE = re.compile(r"(?:the|an|a)\s+(?=\S)")
 _QUOTES = str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "`": "'"})
 _SPACES = re.compile(r"\s+")
@@ -42,7 +43,7 @@ GOLD_UNREADABLE = Grade(None, "gold_unreadable")
 
 def verdict(right: bool, answer: str) -> Grade:
     """Right or wrong, with what was read."""
-    return Grade(1.0, "right", answer) if right else Grade(0.0, "wrong", answer)
+    return Grade(1.0, "right", answer[:_LONGEST_VOTE]) if right else Grade(0.0, "wrong", answer[:_LONGEST_VOTE])
 
 
 def same_text(given: str, gold: str) -> Grade:

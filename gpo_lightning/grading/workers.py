@@ -14,10 +14,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from gpo_lightning.errors import ConfigError
 
@@ -121,13 +122,14 @@ class _Worker:
     def __init__(self, pool: Workers) -> None:
         command = [sys.executable, "-m", "gpo_lightning.grading.worker", pool.function]
         paths = [_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
-        self.process = subprocess.Popen(
+        process = subprocess.Popen(
             [*command, str(pool.memory_mib), str(pool.deadline)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
         )
+        self.process, self.stdin, self.stdout = process, cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
         self.ready = False
         self.place: int | None = None
         self.stage = ""
@@ -138,16 +140,13 @@ class _Worker:
         """Send a job; a process that is already dead is found out when its answer is read."""
         self.place, self.stage = place, ""
         self.until = time.monotonic() + deadline
-        try:
-            stdin = self._pipe("stdin")
-            stdin.write(json.dumps(job).encode() + b"\n")
-            stdin.flush()
-        except BrokenPipeError:
-            pass
+        with suppress(BrokenPipeError):
+            self.stdin.write(json.dumps(job).encode() + b"\n")
+            self.stdin.flush()
 
     def said(self) -> list[dict[str, Any]] | None:
         """The answers that have come in; ``None`` where the process is dead."""
-        data = os.read(self._pipe("stdout").fileno(), 1 << 16)
+        data = os.read(self.stdout.fileno(), 1 << 16)
         if not data:
             return None
         *lines, self._unread = (self._unread + data).split(b"\n")
@@ -156,16 +155,10 @@ class _Worker:
     def end(self) -> None:
         """Kill the process and forget it."""
         self.process.kill()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except OSError:  # what was still to be written is lost with the process
-                    pass
+        for pipe in (self.stdin, self.stdout):
+            with suppress(OSError):  # what was still to be written is lost with the process
+                pipe.close()
         self.process.wait()
-
-    def _pipe(self, name: str) -> Any:
-        return getattr(self.process, name)
 
 
 class _Round:
@@ -199,7 +192,7 @@ class _Round:
         while len(self.busy) < self.pool.workers and waiting < len(self.waiting):
             worker = self.pool.take()
             self.busy.add(worker)
-            self.selector.register(worker._pipe("stdout"), selectors.EVENT_READ, worker)
+            self.selector.register(worker.stdout, selectors.EVENT_READ, worker)
             waiting += not worker.ready
             if worker.ready:
                 self._next(worker)
@@ -268,6 +261,6 @@ class _Round:
             )
 
     def _dismiss(self, worker: _Worker) -> None:
-        self.selector.unregister(worker._pipe("stdout"))
+        self.selector.unregister(worker.stdout)
         self.busy.discard(worker)
         worker.end()

@@ -6,6 +6,7 @@ answer     70
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Literal
 
 from gpo_lightning.errors import DataError
@@ -54,7 +55,11 @@ class AIME(ProblemSet):
         return self.ask(self._question(number, row) for number, row in enumerate(rows))
 
     def examples(self, category: str) -> Sequence[Question]:
-        return MATH(self.examples_path).examples(category)
+        return self._math.worked
+
+    @cached_property
+    def _math(self) -> MATH:
+        return MATH(self.examples_path)
 
     def _question(self, number: int, row: Row) -> Question:
         text = row.text("problem" if "problem" in row.columns else "question")

@@ -8,6 +8,7 @@ solution   Adding real parts and imaginary parts separately, we have ... $\\boxe
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import chain, zip_longest
 
 from gpo_lightning.errors import ConfigError, DataError
@@ -67,6 +68,11 @@ class MATH(ProblemSet):
         return self.ask(filter(self._is_chosen, self._questions("test")))
 
     def examples(self, category: str) -> Sequence[Question]:
+        return self.worked
+
+    @cached_property
+    def worked(self) -> list[Question]:
+        """Examples of all subjects, by turns."""
         return worked_examples(self._questions("train"))
 
     def _is_chosen(self, question: Question) -> bool:
@@ -109,7 +115,11 @@ class MATH500(ProblemSet):
         return self.ask(_question(row.text("unique_id"), row, "subject") for row in rows)
 
     def examples(self, category: str) -> Sequence[Question]:
-        return MATH(self.examples_path).examples(category)
+        return self._math.worked
+
+    @cached_property
+    def _math(self) -> MATH:
+        return MATH(self.examples_path)
 
 
 def worked_examples(questions: Sequence[Question]) -> list[Question]:

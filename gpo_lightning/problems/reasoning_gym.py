@@ -12,10 +12,18 @@ from hashlib import sha256
 from typing import Any, cast
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.grading import Grade, Grader, marked_answer
+from gpo_lightning.grading import Grade, Grader
+from gpo_lightning.grading.formats import marked_answer
 from gpo_lightning.problems.problem import Message, Problem, ProblemSource
 from gpo_lightning.problems.split import is_heldout
 
+_EVALUATED = frozenset({"string_insertion", "spiral_matrix", "binary_matrix", "n_queens"})
+"""Tasks whose scorer calls ``eval`` on an answer that is not literally right, to give it part of the score."""
+
+_CALCULATED = frozenset({"countdown", "puzzle24"})
+"""Tasks whose scorer has sympy evaluate the answer as a program."""
+
+_ARITHMETIC = re.compile(r"(?:[0-9 ().+-]|\*(?!\s*\*)|/){1,100}")
 _MOST_DRAWS = 200
 _SEED_SPACING = 1_000_000_007
 """reasoning-gym draws item i from seed + i, so that neighbouring seeds would give the same items shifted by one."""
@@ -24,6 +32,10 @@ _SEED_SPACING = 1_000_000_007
 @dataclass(frozen=True)
 class StrictScore(Grader):
     """reasoning-gym's own scorer made strict: the marked answer alone is scored, and only a full score is right.
+
+    Some scorers run the answer as Python. No answer of a model is run here: where the scorer would do so to give part
+    of the score, the answer is wrong unless it is literally the gold answer or one of ``valid_answers``; where it
+    calculates, only digits, brackets and the four operations are let through.
 
     Args:
         dataset: the reasoning-gym dataset whose scorer is asked.
@@ -39,10 +51,20 @@ class StrictScore(Grader):
             return Grade(0.0, "unparsed")
         try:
             entry = metadata["entry"]
+            if not _harmless(given, answer, entry):
+                return Grade(0.0, "wrong", given)
             score = float(self.dataset.score_answer(answer=given, entry={"answer": answer, "metadata": entry}))
         except Exception:  # scorers parse free text, and each fails in a way of its own
             return Grade(None, "scorer_failed", given)
         return Grade(1.0, "right", given) if score >= 1.0 else Grade(0.0, "wrong", given)
+
+
+def _harmless(given: str, answer: str, entry: Mapping[str, Any]) -> bool:
+    """Whether the scorer of the task can be shown this answer."""
+    task = entry.get("source_dataset")
+    if task in _EVALUATED:
+        return given in (answer, *entry.get("valid_answers", ()))
+    return task not in _CALCULATED or _ARITHMETIC.fullmatch(given) is not None
 
 
 class ReasoningGym(ProblemSource):

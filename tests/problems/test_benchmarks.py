@@ -75,10 +75,11 @@ def test_examples_are_shown_in_every_style(benchmark_data: Path, name: str, answ
 def test_bbh_asks_as_its_authors_did(benchmark_data: Path) -> None:
     style = Plain(preface="{description}", template="Q: {question}\nA: Let's think step by step.\n")
     source = BBH(str(benchmark_data / "bbh"), style)
+    first = {problem.metadata["category"]: problem for problem in reversed(source.heldout())}
     for task in TASKS:
         text = (benchmark_data / "bbh" / "cot-prompts" / f"{task}.txt").read_text()
         published = text.split("-----\n", 1)[1].strip()
-        problem = next(problem for problem in source.heldout() if problem.metadata["category"] == task)
+        problem = first[task]
         question = problem.metadata["question"]
         expected = f"{published}\n\nQ: {question}\nA: Let's think step by step.\n"
         squeezed = [" ".join(part.split()) for part in (str(problem.prompt), expected)]
@@ -128,7 +129,7 @@ def test_unknown_parts_are_named(make: Callable[[], ProblemSet], message: str) -
         make()
 
 
-def test_bbh_from_the_hub_needs_its_prompts_or_no_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bbh_from_the_hub_needs_its_prompts_or_no_examples() -> None:
     with pytest.raises(ConfigError, match=r"prompts: BBH's worked examples are not on the hub.*shots to 0"):
         BBH().examples("snarks")
 

@@ -70,7 +70,7 @@ def test_gold_answers_that_cannot_be_read_are_left_out_counted_and_named(
     ("rows", "message"),
     [
         ([*sums(2), sums(1)[0]], r"x\.jsonl:3: id 'k0' stands already in .*x\.jsonl:1"),
-        ([{"question": "1", "a": "2"}], r"x\.jsonl:1: no column 'q'; there are: question, a"),
+        ([{"question": "1", "a": "2", "key": "k"}], r"x\.jsonl:1: no column 'q'; there are: question, a, key"),
         ([{"q": "1", "a": None, "key": "k", "of": "s"}], r"x\.jsonl:1: column 'a' is empty"),
         ([{"q": "1", "a": "many", "key": "k", "of": "s"}], r"x\.jsonl:1: the grader for kind=number can read no gold"),
         ([], r"x\.jsonl: no rows"),

@@ -1,0 +1,270 @@
+"""How far the graders can be trusted, on graded outputs of others, hostile expressions and noise; and how fast they are.
+
+    python benchmarks/graders.py [--data ../shared/data] [--seed 0]
+
+Writes benchmarks/results/graders.json. A section is a function of the data folder and a seed that returns its rows; add
+one to SECTIONS and it is printed and saved. Timings are of whatever machine this is, warm processes, the best of three.
+"""
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from gpo_lightning.grading import (
+    BigBenchHard,
+    Boxed,
+    Case,
+    Choice,
+    Grade,
+    Grader,
+    LastExpression,
+    Marked,
+    Maths,
+    Number,
+    Phrase,
+    Tagged,
+    Text,
+    Whole,
+)
+
+RESULTS = Path(__file__).parent / "results" / "graders.json"
+SOLUTIONS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
+
+Row = dict[str, Any]
+
+
+# ---- agreement with others' verdicts ---------------------------------------------------------------------------------
+
+
+def gsm8k_solutions(data: Path, seed: int) -> list[Row]:
+    """The 5,276 graded solutions of OpenAI's GSM8K release, and every verdict of ours that is another."""
+    cases, verdicts, names = gsm8k_cases(data)
+    grades = Number((Marked("A:"),)).grade_all(cases)
+    rows = [
+        {
+            "solution": name,
+            "theirs": verdict,
+            "ours": grade.reason,
+            "gold": case.answer,
+            "response ends": case.response[-60:].replace("\n", " "),
+            "rule": explain(grade, case),
+        }
+        for name, case, verdict, grade in zip(names, cases, verdicts, grades, strict=True)
+        if (grade.reward == 1.0) != verdict
+    ]
+    return [*rows, agreement(len(cases), len(rows))]
+
+
+def gsm8k_cases(data: Path) -> tuple[list[Case], list[bool], list[str]]:
+    cases: list[Case] = []
+    verdicts: list[bool] = []
+    names: list[str] = []
+    for i, row in enumerate(read_lines(data / "graded_outputs" / "gsm8k_example_model_solutions.jsonl")):
+        gold = row["ground_truth"].rpartition("A:")[2].strip()
+        for name in SOLUTIONS:
+            cases.append(Case(row[name]["solution"], gold))
+            verdicts.append(row[name]["is_correct"])
+            names.append(f"{i}/{name}")
+    return cases, verdicts, names
+
+
+def explain(grade: Grade, case: Case) -> str:
+    if grade.reason == "unparsed":
+        return "no finished answer line"
+    if case.response.count("\nA:") > 1:
+        return "several answer lines: the first one counts"
+    return f"the answer line is read as {grade.answer!r}, and numbers compare exactly"
+
+
+def equivalence(data: Path, seed: int) -> list[Row]:
+    """math-verify's own test pairs. Both sides are free text, so that the last expression is read."""
+    pairs = read_lines(data / "answer_equivalence" / "cases.jsonl")
+    reading = LastExpression()
+    cases = [Case(pair["pred"], reading.find(pair["gold"]) or "") for pair in pairs]
+    rows = [
+        {
+            "pair": i,
+            "test": pair["test"],
+            "gold": pair["gold"][-50:],
+            "answer": pair["pred"][-50:],
+            "theirs": right,
+            "ours": grade.reason,
+        }
+        for i, (pair, grade) in enumerate(zip(pairs, Maths((reading,)).grade_all(cases), strict=True))
+        if (grade.reward == 1.0) != (right := bool(pair.get("expected", pair.get("result"))))
+    ]
+    return [*rows, agreement(len(pairs), len(rows))]
+
+
+def agreement(count: int, other: int) -> Row:
+    return {"cases": count, "other verdicts": other, "agreement %": round(100 * (1 - other / count), 2)}
+
+
+# ---- texts that mean harm --------------------------------------------------------------------------------------------
+
+
+def hostile(data: Path, seed: int) -> list[Row]:
+    """Pairs that run for more than 15 s in math-verify, and whether the pool still works after each."""
+    maths = Maths((Whole(),), deadline=3.0)
+    rows: list[Row] = []
+    for pair in read_lines(data / "answer_equivalence" / "adversarial_hang.jsonl"):
+        begin = time.perf_counter()
+        grade = maths.grade(pair["pred"], pair["gold"], {})
+        seconds = time.perf_counter() - begin
+        healthy = maths.grade(r"$(x+1)^2$", "x^2+2x+1", {}).reward == 1.0
+        row = {"gold": pair["gold"], "answer": pair["pred"], "reward": grade.reward, "reason": grade.reason}
+        rows.append(row | {"seconds": round(seconds, 2), "pool works after": healthy})
+    return [*rows, {"processes": vars(maths.pool.counts)}]
+
+
+FRAGMENTS = [
+    *(
+        r"\boxed{",
+        "}",
+        "{",
+        "$",
+        r"\(",
+        r"\)",
+        r"\[",
+        r"\frac",
+        r"\sqrt",
+        "^",
+        "_",
+        "9",
+        "42",
+        "9^9",
+        "**",
+        "!",
+        "1e9",
+        "x",
+        "=",
+        ",",
+    ),
+    *(
+        "the answer is",
+        "Answer: ",
+        "#### ",
+        "<answer>",
+        "</answer>",
+        "<think>",
+        "</think>",
+        "(A)",
+        "B",
+        " or ",
+        "not ",
+        "\n",
+        ".",
+        " ",
+    ),
+    *(
+        "\x00",
+        "٣",
+        "½",
+        "−",
+        "\ud800",
+        "\U0001f600",
+        "\\",
+        "\\\\",
+        "&",
+        "%",
+        r"\int",
+        r"\sum_{k=1}^{99}",
+        r"\infty",
+        r"\text{",
+        "yes",
+    ),
+]
+
+
+def fuzz(data: Path, seed: int, count: int = 10_000) -> list[Row]:
+    """Noise made of what answers are made of, through every grader."""
+    rows: list[Row] = []
+    formats = (Boxed(), Phrase(), Marked("####"), Tagged())
+    for grader, gold in zoo(formats):
+        draw = Random(seed)
+        cases = [Case("".join(draw.choices(FRAGMENTS, k=draw.randint(1, 30))), gold) for _ in range(count)]
+        begin = time.perf_counter()
+        grades = grader.grade_all(cases)
+        reasons = [grade.reason for grade in grades]
+        counted = {reason: reasons.count(reason) for reason in sorted(set(reasons))}
+        row = {"grader": type(grader).__name__, "gold": gold, "responses": len(grades)}
+        rows.append(row | {"seconds": round(time.perf_counter() - begin, 1), "reasons": counted})
+    return rows
+
+
+def zoo(formats: Sequence[Any]) -> Iterator[tuple[Grader, str]]:
+    yield Text(formats), "paris"
+    yield Number(formats), "42"
+    yield Choice(formats), "B"
+    yield BigBenchHard(formats), "] ]"
+    yield Maths(formats, deadline=2.0), r"\frac{x}{2}"
+
+
+# ---- speed ---------------------------------------------------------------------------------------------------------------
+
+
+def speed(data: Path, seed: int) -> list[Row]:
+    """10,000 GSM8K solutions, and MATH-500's gold answers against themselves."""
+    cases = (gsm8k_cases(data)[0] * 2)[:10_000]
+    golds = [row["answer"] for row in read_lines(data / "math500" / "test.jsonl")]
+    maths = Maths()
+    themselves = [Case(rf"\boxed{{{gold}}}", gold) for gold in golds]
+    rewritten = [Case(rf"\boxed{{0 + {gold}}}", gold) for gold in golds]
+    return [
+        timed("GSM8K solutions, Number", Number((Marked("A:"),)), cases),
+        timed("GSM8K solutions, Maths", Maths((Marked("A:"),)), cases),
+        timed("MATH-500 golds against themselves", maths, themselves),
+        timed("MATH-500 golds as 0 + gold, all through math-verify", maths, rewritten),
+    ]
+
+
+def timed(what: str, grader: Grader, cases: Sequence[Case]) -> Row:
+    best, grades = float("inf"), list[Grade]()
+    for _ in range(3):
+        begin = time.perf_counter()
+        grades = grader.grade_all(cases)
+        best = min(best, time.perf_counter() - begin)
+    return {
+        "what": what,
+        "responses": len(cases),
+        "seconds": round(best, 2),
+        "right": sum(g.reward == 1.0 for g in grades),
+    }
+
+
+# ---- all of it -----------------------------------------------------------------------------------------------------------
+
+SECTIONS: dict[str, Callable[[Path, int], list[Row]]] = {
+    section.__name__: section for section in (gsm8k_solutions, equivalence, hostile, fuzz, speed)
+}
+
+
+def read_lines(path: Path) -> list[Row]:
+    return [json.loads(line) for line in path.read_text().splitlines() if line]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the benchmark data")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    options = parser.parse_args()
+    if not options.data.is_dir():
+        parser.exit(message=f"{options.data} is not a folder; give the benchmark data with --data: nothing measured.\n")
+    saved: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    saved["machine"] = f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"
+    for name in options.sections:
+        saved[name] = SECTIONS[name](options.data, options.seed)
+        print(f"\n## {name}: {(SECTIONS[name].__doc__ or '').strip()}")
+        for row in saved[name]:
+            print("  " + " | ".join(f"{key}: {value!r}" for key, value in row.items()))
+    RESULTS.write_text(json.dumps(saved, indent=1, ensure_ascii=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
