@@ -59,17 +59,10 @@ def tree_of(samples: list[tuple[tuple[int, ...], int, float | None]], prompt: tu
 
 @pytest.fixture(scope="session")
 def benchmark_data() -> Path:
-<<<<<<< HEAD
-    """The folder of real benchmark data, which this repository does not hold."""
-    folder = Path(os.environ.get("GPO_DATA", ROOT / ".." / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no benchmark data in {folder}; name its folder in the environment variable GPO_DATA")
-=======
     """The folder of real benchmark files, which the repository does not carry."""
     folder = Path(os.environ.get("GPO_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"needs the benchmark data: {folder} is not there (GPO_DATA names another folder)")
->>>>>>> 27f47233dbc0e05bd74bc5ab05eb2959383789f6
     return folder
 
 
