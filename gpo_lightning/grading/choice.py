@@ -12,16 +12,18 @@ from gpo_lightning.grading.wrapping import unwrapped
 
 _LONGEST = 1000
 _LETTER = re.compile(
-    r"(?:(?:the\s)?(?:option|choice|answer|letter)\s)?[(\[]?\s?([A-Za-z])\s?[)\]]?\s?[.:,;]?", re.IGNORECASE
+    r"(?:(?:the\s)?(?:option|choice|answer|letter)\s)?[(\[]?\s?([A-Z])\s?[)\]]?\s?[.:,;]?", re.IGNORECASE
 )
 _LETTER_AND_MORE = re.compile(
-    r"(?:(?:option|choice|Option|Choice)\s)?(?:[(\[]\s?([A-Z])\s?[)\]]|([A-Z])(?:\s?[).:,;]|(?=\s?[-–—]\s)|(?=\s(?:because|since|as|which|is)\s)))"
+    r"(?:(?:option|choice|Option|Choice)\s)?"
+    r"(?:[(\[]\s?([A-Z])\s?[)\]]|([A-Z])(?:\s?[).:,;]|(?=\s?[-–—]\s)|(?=\s(?:because|since|as|which|is)\s)))"
     r"(?:\s|(?<=[)\]:.]))(.*)",
     re.DOTALL,
 )
 _LETTER_AND_TEXT = re.compile(r"([A-Z])\s(.+)", re.DOTALL)
 _OTHER_LETTER = re.compile(
-    r"[(\[]\s?([A-Z])\s?[)\]]|(?<![\w'])([B-HJ-Z])(?![\w'])|(?:or|and|not|,|/)\s?(A|I)(?![\w'])(?=\s?(?:[.,;:)]|$|or|and))"
+    r"[(\[]\s?([A-Z])\s?[)\]]|(?<![\w'])([B-HJ-Z])(?![\w'])"
+    r"|(?:^\s|or|and|not|,|/)\s?([AI])(?=\s?(?:[.,;:)]|$|or|and))"
 )
 _DENIAL = re.compile(r"(?<!\w)(?:(?:not|isn'?t|wrong|incorrect|false)(?!\w)|or\s)")
 

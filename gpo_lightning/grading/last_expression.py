@@ -6,14 +6,19 @@ from dataclasses import dataclass
 
 from gpo_lightning.grading.formats import AnswerFormat, Found, Phrase, boxes
 
-_SEARCHED = 20_000
+_SEARCHED = 4_000
+"""Characters at the end that are read: unclosed brackets cost time in their square."""
 _FINAL = re.compile(r"final answer(?: to [^\n.]{1,60})? is(?!\w)", re.IGNORECASE)
 _FORMULA = re.compile(
     r"\$\$[^$]+\$\$|(?<!\\)\$(?:\\.|[^$\\\n])+\$|\\\((?:[^\\]|\\(?!\)))+\\\)|\\\[(?:[^\\]|\\(?!\]))+\\\]"
 )
-_JOINT = re.compile(r"(?:[\s,;$]|\\[\[\]();,]|\\q?quad|\\text\s?\{[^{}]{0,40}\}|and|or|for part \([a-z]\)){1,20}")
+_JOINT = re.compile(
+    r"(?:[\s,;$]|\\[\[\]();,]|\\q?quad|\\text\s?\{[^{}]{0,40}\}"
+    r"|and|or|for part \([a-z]\)|[a-z](?:_\{?\d\}?)?\s?=){1,20}"
+)
 _NUMBER = re.compile(
-    r"[$€£]?\s?-?(?:(?:\d{1,3}(?:[ ,]\d{3})+(?!\d)|\d+)(?:[.,]\d+)?|[.,]\d+)(?:/\d+)?\s?(?:%|percent(?:age)?|pct|[$€£])?"
+    r"[$€£]?\s?-?(?:(?:\d{1,3}(?:[ ,]\d{3})+(?!\d)|\d+)(?:[.,]\d+)?|[.,]\d+)(?:/\d+)?\s?"
+    r"(?:%|percent(?:age)?|pct|[$€£])?"
 )
 _IS_NUMBER = re.compile(r"\sis:?\s+" + f"({_NUMBER.pattern})")
 

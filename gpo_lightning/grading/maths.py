@@ -141,6 +141,7 @@ _DRESS = [
 ]
 _NOT_WORDS = re.compile(r"[0-9=<>+*/^_&|\\{}()\[\]]|[^\x00-\x7f]")
 _TEXT_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|math(?:rm|bf|it)|mbox)\s?\{([^{}]*)\}")
+_SHORT_FRACTION = re.compile(r"\\[dtc]?frac\s?(\\pi|[0-9a-z])\s?(\\pi|[0-9a-z])")
 _FORMULA = re.compile(r"\$[^$]*\$")
 _DENIAL = re.compile(r"(?<!\w)(?:not|isn'?t|never|nor|neither|wrong|incorrect|false)(?!\w)", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"\$?\s?(-?[0-9]+),([0-9]{1,2}|[0-9]{4,})\s?\$?")
@@ -161,7 +162,7 @@ def squeezed(answer: str) -> str:
 
 def expression(answer: str) -> str:
     """The formulas of an answer, without the words around them, as math-verify is to read them."""
-    text = unwrapped(answer)
+    text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", unwrapped(answer))
     return text if "$" in text or r"\(" in text or r"\[" in text else text.replace("\n", " ")
 
 

@@ -1,4 +1,4 @@
-r"""What may stand around an answer without changing it: ``**42**``, ``$42$``, ``\boxed{42}``, ``\text{Paris}``, ``"Paris"``."""
+r"""What may stand around an answer without changing it: ``**42**``, ``$42$``, ``\boxed{42}``, ``\text{Paris}``."""
 
 import re
 

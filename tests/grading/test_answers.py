@@ -144,8 +144,14 @@ def test_text_is_compared_without_its_dress(same: str) -> None:
         "B) Rome",
         "(B) Rome",
         "B: Rome",
-    ]
-    + ["B. Rome", "B - Rome", "B Rome", "Rome", "rome.", "B because it is the capital", "(B), the capital"],
+        "B. Rome",
+        "B - Rome",
+        "B Rome",
+        "Rome",
+        "rome.",
+        "B because it is the capital",
+        "(B), the capital",
+    ],
 )
 def test_an_option_is_named_by_letter_or_text(named: str) -> None:
     grade = Choice(WHOLE).grade(named, "B", CITIES)
@@ -168,8 +174,15 @@ def test_an_option_is_named_by_letter_or_text(named: str) -> None:
         "B, not A",
         "Z",
         "",
-    ]
-    + ["Paris", "Rome or Paris", "A town", "neither", "B? no, A", "All", "It is B or so", "(B) or (C)"],
+        "Paris",
+        "Rome or Paris",
+        "A town",
+        "neither",
+        "B? no, A",
+        "All",
+        "It is B or so",
+        "(B) or (C)",
+    ],
 )
 def test_two_options_or_another_are_wrong(named: str) -> None:
     assert Choice(WHOLE).grade(f"{named} ", "B", CITIES).reward == 0.0

@@ -88,10 +88,10 @@ def test_hostile_expressions_end_at_the_deadline_and_leave_the_pool_healthy() ->
     maths.grade("(x+1)^2", "x^2+2x+1", {})  # so that the processes are there
     begin = time.perf_counter()
     hostile = [
-        Case(text, "x")
+        Case(text, "x^2+2x+1")
         for text in ("9^{9^{9^{9}}}x", "100000000!", r"\sum_{k=1}^{10000000}\frac{1}{k}", "10^{10^{10}}")
     ]
-    grades = maths.grade_all([*hostile, Case("x+1-1", "x")])
+    grades = maths.grade_all([*hostile, Case("(x+1)^2", "x^2+2x+1")])
     assert [grade.reward for grade in grades] == [0.0, 0.0, 0.0, 0.0, 1.0]
     assert time.perf_counter() - begin < 20.0
     assert maths.grade("(y+1)^2", "y^2+2y+1", {}).reward == 1.0

@@ -1,6 +1,7 @@
 """reasoning-gym's tasks: split by text, solved where the steps are known, and graded without partial credit."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -131,3 +132,15 @@ def test_a_template_without_the_question_is_refused() -> None:
 def test_more_problems_than_there_are_is_an_error_not_a_hang() -> None:
     with pytest.raises(ConfigError, match=r"data\.problems.*only \d+ different"):
         ChainSum(terms=2, digits=1, heldout_size=60).heldout()
+
+
+@pytest.mark.parametrize(
+    "task", ["spiral_matrix", "string_insertion", "binary_matrix", "n_queens", "countdown", "puzzle24"]
+)
+def test_no_answer_is_run_as_python(task: str, tmp_path: Path) -> None:
+    """These scorers call eval, or sympy's parser, on what the model wrote."""
+    source, traces = ReasoningGym(task, train_size=1), tmp_path / "was here"
+    (problem,) = source.train()
+    for attack in (f"__import__('pathlib').Path({str(traces)!r}).touch()", "9**9**9**9", "[9**9**9]", "9* *9* *9"):
+        assert source.grade(problem, f"Answer: {attack}").reward in (0.0, None)
+    assert not traces.exists()
