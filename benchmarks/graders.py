@@ -31,6 +31,9 @@ from gpo_lightning.grading import (
     Text,
     Whole,
 )
+from gpo_lightning.problems import AIME, BBH, GSM8K, MATH, MATH500, MMLU, MMLUPro, Problem
+from gpo_lightning.problems.problem_set import ProblemSet
+from gpo_lightning.problems.question import written
 
 RESULTS = Path(__file__).parent / "results" / "graders.json"
 SOLUTIONS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
@@ -237,10 +240,49 @@ def timed(what: str, grader: Grader, cases: Sequence[Case]) -> Row:
     }
 
 
+# ---- problem sets ---------------------------------------------------------------------------------------------------
+
+
+def problem_sets(data: Path, seed: int) -> list[Row]:
+    """Every set: rows, seconds to load, and its gold answers and reference solutions against themselves."""
+    sources: dict[str, ProblemSet] = {
+        "GSM8K": GSM8K(str(data / "gsm8k")),
+        "MATH": MATH(str(data / "math")),
+        "MATH-500": MATH500(str(data / "math500")),
+        "AIME 2024": AIME(2024, str(data / "aime2024")),
+        "AIME 2025": AIME(2025, str(data / "aime2025")),
+        "BBH": BBH(str(data / "bbh")),
+        "MMLU": MMLU(str(data / "mmlu")),
+        "MMLU-Pro": MMLUPro(str(data / "mmlu_pro")),
+    }
+    rows = [loaded(name, "held out", source, source.heldout) for name, source in sources.items()]
+    return rows + [loaded(name, "train", sources[name], sources[name].train) for name in ("GSM8K", "MATH")]
+
+
+def loaded(name: str, side: str, source: ProblemSet, load: Callable[[], Sequence[Problem]]) -> Row:
+    begin = time.perf_counter()
+    problems = load()
+    seconds = time.perf_counter() - begin
+    responses = [(problem, written(source.form.answer, problem.answer)) for problem in problems]
+    solved = [(problem, problem.solution) for problem in problems if problem.solution]
+    grades = source.grade_all([*responses, *solved])
+    wrong = {case[0].id for case, grade in zip([*responses, *solved], grades, strict=True) if grade.reward != 1.0}
+    return {
+        "set": name,
+        "side": side,
+        "rows": len(problems),
+        "load_seconds": round(seconds, 2),
+        "golds_right": sum(grade.reward == 1.0 for grade in grades[: len(problems)]),
+        "solutions": len(solved),
+        "solutions_right": sum(grade.reward == 1.0 for grade in grades[len(problems) :]),
+        "not_right": sorted(wrong),
+    }
+
+
 # ---- all of it ------------------------------------------------------------------------------------------------------
 
 SECTIONS: dict[str, Callable[[Path, int], list[Row]]] = {
-    section.__name__: section for section in (gsm8k_solutions, equivalence, hostile, fuzz, speed)
+    section.__name__: section for section in (gsm8k_solutions, equivalence, hostile, fuzz, speed, problem_sets)
 }
 
 

@@ -158,7 +158,10 @@ class RolloutDataModule(LightningDataModule):
 
     @cached_property
     def _training_problems(self) -> Sequence[Problem]:
-        return self.problems.train()
+        problems = self.problems.train()
+        left_out = "; ".join(f"{count} left out ({reason})" for reason, count in self.problems.counts.items())
+        rank_zero_info(f"Problems: {len(problems)} to learn from" + (f"; {left_out}" if left_out else ""))
+        return problems
 
     def iteration_problems(self, iteration: int) -> list[Problem]:
         """This rank's share of an iteration's problems: the next slice of an endless series of permutations."""

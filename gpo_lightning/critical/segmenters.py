@@ -18,6 +18,9 @@ class Segmenter(ABC):
 
     All of them merge alike: a step of fewer than ``min_tokens`` tokens, or without visible text, joins the next one,
     and at the end of the response the one before. If more than ``max_steps`` remain, neighbours are merged evenly.
+
+    A thought (``<think>...</think>``) is cut into steps of its own: its end is always a boundary, and no boundary falls
+    inside a tag.
     """
 
     min_tokens: int
@@ -42,7 +45,10 @@ class Segmenter(ABC):
             ``[n + 1]`` strictly increasing offsets from 0 to ``len(pieces)``; step t is ``[b_t, b_{t+1})``.
             An empty response has none: ``(0,)``.
         """
-        return merge_steps(pieces, self.ends(pieces, logprobs), self.min_tokens, self.max_steps)
+        ends = self.ends(pieces, logprobs)
+        if not any("<" in piece for piece in pieces):
+            return merge_steps(pieces, ends, self.min_tokens, self.max_steps)
+        return _around_thought(pieces, ends, self.min_tokens, self.max_steps)
 
 
 @dataclass(frozen=True)
@@ -182,6 +188,24 @@ def merge_steps(pieces: Sequence[str], ends: Sequence[int], min_tokens: int, max
     if steps > max_steps:
         kept = [kept[round(i * steps / max_steps)] for i in range(max_steps + 1)]
     return tuple(kept)
+
+
+_THOUGHT_TAG = re.compile(r"</?think>")
+
+
+def _around_thought(pieces: Sequence[str], ends: Sequence[int], min_tokens: int, max_steps: int) -> tuple[int, ...]:
+    """Boundaries that respect the tags of a thought, whose steps and those of what follows are merged apart."""
+    tags = list(_THOUGHT_TAG.finditer("".join(pieces)))
+    reached = [0, *accumulate(map(len, pieces))]
+    outside = [end for end in ends if not any(tag.start() < reached[end] < tag.end() for tag in tags)]
+    closing = _ending(pieces, [tag.end() for tag in tags if tag[0] == "</think>"][-1:])
+    cut = closing[0] if closing else 0
+    if max_steps < 2 or not "".join(pieces[:cut]).strip() or not "".join(pieces[cut:]).strip():
+        return merge_steps(pieces, outside, min_tokens, max_steps)
+    after = merge_steps(pieces[cut:], [end - cut for end in outside if end > cut], min_tokens, max_steps // 2)
+    left = max_steps - len(after) + 1
+    thought = merge_steps(pieces[:cut], [end for end in outside if end < cut], min_tokens, left)
+    return (*thought, *(cut + offset for offset in after[1:]))
 
 
 def _is_step(pieces: Sequence[str], min_tokens: int) -> bool:

@@ -6,11 +6,12 @@ answer     70
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Literal
 
 from gpo_lightning.errors import DataError
 from gpo_lightning.grading import Boxed, Grader, Number
-from gpo_lightning.problems.competition_math import MATH
+from gpo_lightning.problems.competition_math import MATH, boxed_once
 from gpo_lightning.problems.files import Row, read_rows
 from gpo_lightning.problems.problem import Problem
 from gpo_lightning.problems.problem_set import ProblemSet
@@ -54,18 +55,23 @@ class AIME(ProblemSet):
         return self.ask(self._question(number, row) for number, row in enumerate(rows))
 
     def examples(self, category: str) -> Sequence[Question]:
-        return MATH(self.examples_path).examples(category)
+        return self._math.worked
+
+    @cached_property
+    def _math(self) -> MATH:
+        return MATH(self.examples_path)
 
     def _question(self, number: int, row: Row) -> Question:
         text = row.text("problem" if "problem" in row.columns else "question")
-        solution = str(row.columns.get("solution") or "").strip()
+        solution, answer = str(row.columns.get("solution") or "").strip(), _whole_number(row)
         return Question(
             id=f"{self.task}/{row.columns.get('id', number)}",
             text=text.strip(),
-            answer=_whole_number(row),
+            answer=answer,
             place=row.place,
             category=self.task,
-            reasoning=solution if len(solution) > len("999") else None,  # some copies repeat the answer there
+            # Some copies repeat the answer there; others box it in brackets.
+            reasoning=boxed_once(solution, answer) if len(solution) > len("999") else None,
         )
 
 

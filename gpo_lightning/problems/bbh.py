@@ -10,9 +10,11 @@ Targets are letters, yes or no, numbers, or lists of words. `BBH(prompting=Plain
 template="Q: {question}\\nA: Let's think step by step.\\n"))` asks exactly as the authors did.
 """
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from string import ascii_uppercase
 
 from gpo_lightning.errors import ConfigError, DataError
 from gpo_lightning.grading import BigBenchHard, Grader, Phrase
@@ -52,6 +54,7 @@ TASKS = (
     "word_sorting",
 )
 _CANARY_ENDS = "-----\n"
+_OPTION = re.compile(r"^\(([A-Z])\) (.*)$", re.MULTILINE)
 _CUE = "Let's think step by step."
 
 
@@ -95,10 +98,7 @@ class BBH(ProblemSet):
         # The sentence that says what the task is stands in the prompt files alone.
         described = self.prompts is not None and self._prompt_file(task).exists()
         description = _read_prompt(self._prompt_file(task), task)[0] if described else ""
-        return [
-            Question(f"bbh/{task}/{i}", row.text("input"), row.text("target"), row.place, task, None, description)
-            for i, row in enumerate(self._rows(task))
-        ]
+        return [_question(f"bbh/{task}/{i}", row, task, description) for i, row in enumerate(self._rows(task))]
 
     def _rows(self, task: str) -> list[Row]:
         if not is_local(self.path):
@@ -113,6 +113,14 @@ class BBH(ProblemSet):
                 "github.com/suzgunmirac/BIG-Bench-Hard, or set data.problems.prompting.shots to 0."
             )
         return Path(self.prompts).expanduser() / f"{task}.txt"
+
+
+def _question(id: str, row: Row, task: str, description: str) -> Question:
+    text = row.text("input")
+    options = _OPTION.findall(text)
+    lettered = [letter for letter, _ in options] == list(ascii_uppercase[: len(options)])
+    metadata = {"options": [option for _, option in options]} if options and lettered else {}
+    return Question(id, text, row.text("target"), row.place, task, None, description, metadata)
 
 
 @cache

@@ -8,6 +8,7 @@ solution   Adding real parts and imaginary parts separately, we have ... $\\boxe
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import chain, zip_longest
 
 from gpo_lightning.errors import ConfigError, DataError
@@ -16,7 +17,7 @@ from gpo_lightning.problems.files import Row, read_rows
 from gpo_lightning.problems.problem import Problem
 from gpo_lightning.problems.problem_set import ProblemSet, choose
 from gpo_lightning.problems.prompt_styles import Chat, Form, Prompting
-from gpo_lightning.problems.question import Question
+from gpo_lightning.problems.question import Question, written
 
 SUBJECTS = (
     "Algebra",
@@ -67,6 +68,11 @@ class MATH(ProblemSet):
         return self.ask(filter(self._is_chosen, self._questions("test")))
 
     def examples(self, category: str) -> Sequence[Question]:
+        return self.worked
+
+    @cached_property
+    def worked(self) -> list[Question]:
+        """Examples of all subjects, by turns."""
         return worked_examples(self._questions("train"))
 
     def _is_chosen(self, question: Question) -> bool:
@@ -109,7 +115,11 @@ class MATH500(ProblemSet):
         return self.ask(_question(row.text("unique_id"), row, "subject") for row in rows)
 
     def examples(self, category: str) -> Sequence[Question]:
-        return MATH(self.examples_path).examples(category)
+        return self._math.worked
+
+    @cached_property
+    def _math(self) -> MATH:
+        return MATH(self.examples_path)
 
 
 def worked_examples(questions: Sequence[Question]) -> list[Question]:
@@ -136,8 +146,10 @@ def _question(id: str, row: Row, subject: str) -> Question:
     )
 
 
-def boxed_once(text: str) -> str:
+def boxed_once(text: str, answer: str | None = None) -> str:
     """Only the last box remains, which holds MATH's answer; a grader counts the first.
+
+    With ``answer``, the last box is made to hold that.
 
     >>> boxed_once(r"Either \\boxed{1}, or rather \\boxed 2.")
     'Either 1, or rather \\\\boxed{2}.'
@@ -145,7 +157,7 @@ def boxed_once(text: str) -> str:
     parts, position, found = list[str](), 0, list(_boxes(text))
     for index, (begin, end, content) in enumerate(found):
         last = index == len(found) - 1
-        parts += [text[position:begin], f"\\boxed{{{content}}}" if last else content]
+        parts += [text[position:begin], written(Boxed(), answer or content) if last else content]
         position = end
     return "".join(parts) + text[position:]
 

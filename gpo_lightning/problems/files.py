@@ -134,7 +134,9 @@ def _parsed(file: Path, line: int, text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        at = line + error.lineno - 1 if isinstance(error, json.JSONDecodeError) else line
+        # A line of JSON Lines is given with its own number; its closing line break would count as one more.
+        within = error.lineno - 1 if isinstance(error, json.JSONDecodeError) else 0
+        at = line + min(within, text.rstrip().count("\n"))
         raise DataError(f"{file}:{at}: not JSON: {error}") from error
 
 

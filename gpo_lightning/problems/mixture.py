@@ -47,8 +47,12 @@ class Mixture(ProblemSource):
         if not sources:
             raise ConfigError("data.problems.sources is empty; name at least one problem source.")
 
+    @property
+    def grader(self) -> Grader:
+        return self._grader
+
     @cached_property
-    def grader(self) -> Grader:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def _grader(self) -> Grader:
         return GraderOfSource({name: source.grader for name, source in self.sources.items()})
 
     @property

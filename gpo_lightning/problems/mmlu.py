@@ -6,6 +6,7 @@ answer     1, an index: the option 1, hence the letter B
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from string import ascii_uppercase
 
 from gpo_lightning.errors import DataError
@@ -53,7 +54,11 @@ class MMLU(ProblemSet):
         return self.ask(question for question in questions if question.category in chosen)
 
     def examples(self, category: str) -> Sequence[Question]:
-        return [question for question in self._questions("dev") if question.category == category]
+        return [question for question in self._development if question.category == category]
+
+    @cached_property
+    def _development(self) -> list[Question]:
+        return self._questions("dev")
 
     def _questions(self, split: str) -> list[Question]:
         rows = read_rows(self.path, split, subset="all")

@@ -6,6 +6,7 @@ answer     A
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from string import ascii_uppercase
 
 from gpo_lightning.errors import DataError
@@ -52,7 +53,11 @@ class MMLUPro(ProblemSet):
         return self.ask(question for question in questions if question.category in chosen)
 
     def examples(self, category: str) -> Sequence[Question]:
-        return [question for question in self._questions("validation") if question.category == category]
+        return [question for question in self._validation if question.category == category]
+
+    @cached_property
+    def _validation(self) -> list[Question]:
+        return self._questions("validation")
 
     def _questions(self, split: str) -> list[Question]:
         return [_question(split, row) for row in read_rows(self.path, split)]

@@ -12,7 +12,8 @@ from hashlib import sha256
 from typing import Any, cast
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.grading import Grade, Grader, marked_answer
+from gpo_lightning.grading import Grade, Grader
+from gpo_lightning.grading.formats import marked_answer
 from gpo_lightning.problems.problem import Message, Problem, ProblemSource
 from gpo_lightning.problems.split import is_heldout
 
@@ -80,6 +81,8 @@ class ReasoningGym(ProblemSource):
         pattern: regular expression whose first group is taken of the question; ``null`` takes all of it.
         system: system turn; ``null`` leaves the chat template its own default.
         marker: opens the answer line of a response.
+        level: of the task's curriculum, from 0, which sets what ``options`` leaves open; ``null`` for the task's
+            defaults. A mixture of levels is a :class:`Mixture` of sources.
     """
 
     def __init__(
@@ -94,8 +97,9 @@ class ReasoningGym(ProblemSource):
         pattern: str | None = None,
         system: str | None = None,
         marker: str = "Answer:",
+        level: int | None = None,
     ) -> None:
-        self.task, self.options = task, options or {}
+        self.task, self.options, self.level = task, options or {}, level
         self.train_size, self.heldout_size = train_size, heldout_size
         self.seed, self.heldout_seed = seed, heldout_seed
         self.template, self.pattern, self.system, self.marker = template, pattern, system, marker
@@ -124,11 +128,27 @@ class ReasoningGym(ProblemSource):
         import reasoning_gym  # here, for it takes seconds and other sources do without
 
         try:
-            return reasoning_gym.create_dataset(self.task, size=size, seed=seed, **self.options)
+            options = {**self._level_options(), **self.options}
+            return reasoning_gym.create_dataset(self.task, size=size, seed=seed, **options)
         except (ValueError, TypeError, AssertionError) as error:
             raise ConfigError(
                 f"data.problems: reasoning-gym refuses {self.task!r} with {self.options}: {error}"
             ) from error
+
+    def _level_options(self) -> dict[str, Any]:
+        if self.level is None:
+            return {}
+        from reasoning_gym.factory import create_curriculum
+
+        curriculum = create_curriculum(self.task)
+        deepest = max((len(each.levels) for each in curriculum.attributes.values()), default=0) - 1
+        if not 0 <= self.level <= deepest:
+            raise ConfigError(
+                f"data.problems.level is {self.level}; the curriculum of {self.task} has the levels 0 to {deepest}."
+            )
+        curriculum.set_global_level(self.level)
+        configured = cast(dict[str, Any], vars(curriculum.generate_configuration()))
+        return {name: value for name, value in configured.items() if name not in ("seed", "size")}
 
     def _draw(self, size: int, seed: int, *, heldout: bool) -> list[Problem]:
         dataset = self._dataset(seed, _MOST_DRAWS * max(1, size))
@@ -163,7 +183,7 @@ class ReasoningGym(ProblemSource):
             answer=str(entry["answer"]),
             messages=(*turns, Message("user", self.template.format(question=question))),
             solution=self.solution(question),
-            metadata={"entry": entry["metadata"]},
+            metadata={"entry": entry["metadata"], "category": self.task, "question": question},
         )
 
 

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from gpo_lightning.errors import ConfigError, DataError
@@ -110,8 +111,12 @@ class Table(ProblemSet):
         return self._readable("test", questions)
 
     def examples(self, category: str) -> Sequence[Question]:
+        return self._worked
+
+    @cached_property
+    def _worked(self) -> list[Question]:
         if self.paths["train"] is None:
-            return ()
+            return []
         held = self.paths["test"] is None
         questions = [each for each in self._questions("train") if each.reasoning is not None]
         return [each for each in questions if not (held and is_heldout(each.text))]

@@ -137,3 +137,27 @@ def test_a_step_begins_where_the_policy_was_not_sure() -> None:
 def test_segmenters_that_cannot_work_are_refused(make) -> None:
     with pytest.raises(ConfigError, match=r"data\.segmenter"):
         make()
+
+
+THINKING = ["<", "think", ">", "\n", "one", " two", ".\n", "three", "</", "think", ">\n", "so", " four", ".\n", "five"]
+
+
+@pytest.mark.parametrize("segmenter", [Newline(1), Newline(3), Sentence(1), FixedLength(1), FixedLength(4), Newline()])
+def test_a_thought_ends_at_a_boundary_and_no_tag_is_cut(segmenter: Segmenter) -> None:
+    boundaries = segmenter.boundaries(THINKING)
+    assert 11 in boundaries, "after the closing tag"
+    assert not set(boundaries) & {1, 2, 9, 10}, "inside a tag"
+    assert (boundaries[0], boundaries[-1]) == (0, len(THINKING))
+    assert list(boundaries) == sorted(set(boundaries))
+
+
+def test_a_thought_is_cut_into_steps_and_the_most_steps_are_kept() -> None:
+    long = ["<think>", *["a\n"] * 50, "</think>", *["b\n"] * 20]
+    boundaries = Newline(1, max_steps=10).boundaries(long)
+    assert len(boundaries) <= 11
+    assert 52 in boundaries
+    assert sum(offset < 52 for offset in boundaries) >= 5
+
+
+def test_a_thought_without_end_is_cut_like_any_text() -> None:
+    assert Newline(1).boundaries(["<think>", "a\n", "b\n", "c"]) == (0, 2, 3, 4)
