@@ -113,7 +113,7 @@ def agreement(count: int, other: int) -> Row:
 
 def hostile(data: Path, seed: int) -> list[Row]:
     """Pairs that run for more than 15 s in math-verify, and whether the pool still works after each."""
-    maths = Maths((Whole(),), deadline=3.0)
+    maths = Maths((Whole(),), deadline=5.0)
     rows: list[Row] = []
     for pair in read_lines(data / "answer_equivalence" / "adversarial_hang.jsonl"):
         begin = time.perf_counter()

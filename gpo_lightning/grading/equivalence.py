@@ -7,6 +7,7 @@ long integer power. The worker's deadline stands in for them.
 import logging
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import math_verify
@@ -21,7 +22,7 @@ _SEGMENT = re.compile(r"\$\$?([^$]+)\$\$?|\\\(((?:[^\\]|\\(?!\)))+)\\\)|\\\[((?:
 def judge(pair: list[str], at: Callable[[str], None]) -> dict[str, Any]:
     """Whether ``[gold, answer]`` are equivalent: ``{"verdict": "right", "reading": "1/2"}``."""
     at(GOLD)
-    gold = _parsed(pair[0])
+    gold = _gold(pair[0])
     at(ANSWER)
     if not any(not isinstance(each, str) for each in gold):
         return {"verdict": "gold_unreadable", "reading": ""}
@@ -30,9 +31,17 @@ def judge(pair: list[str], at: Callable[[str], None]) -> dict[str, Any]:
     return {"verdict": "right" if right else "wrong", "reading": "" if right else _reading(answer)}
 
 
+@lru_cache(maxsize=256)
+def _gold(latex: str) -> list[Any]:
+    """The gold answer, once compared with a harmless number: one that hangs does so before the response is blamed."""
+    gold = _parsed(latex)
+    math_verify.verify(gold, _parsed("7"), timeout_seconds=None)
+    return gold
+
+
 def _parsed(latex: str) -> list[Any]:
     text = latex if _SEGMENT.search(latex) else f"${latex}$"
-    found: list[Any] = math_verify.parse(text, parsing_timeout=None)
+    found: list[Any] = math_verify.parse(text, parsing_timeout=None)  # pyright: ignore[reportArgumentType]
     return found
 
 
@@ -49,3 +58,6 @@ def _reading(parsed: list[Any]) -> str:
         return str(parsed[0])[:_LONGEST_READING] if parsed else ""
     except Exception:  # numbers of thousands of digits refuse to be printed
         return ""
+
+
+judge(["(w+1)^2", "w^2+2w+1"], lambda stage: None)  # tables are built on first use, and no response pays for that

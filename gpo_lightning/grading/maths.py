@@ -15,7 +15,6 @@ from gpo_lightning.grading.workers import Outcome, Workers, shared_workers
 from gpo_lightning.grading.wrapping import unwrapped
 
 _TOO_MUCH = ("timeout", "memory")
-_HARMLESS = "7"
 _LONGEST_VOTE = 200
 _JUDGE = "gpo_lightning.grading.equivalence:judge"
 
@@ -67,19 +66,9 @@ class Maths(Grader):
         known = {pair: self._at_sight(*pair) for pair in dict.fromkeys(pairs) if pair}
         asked = [pair for pair, grade in known.items() if grade is None]
         if asked:
-            outcomes = dict(zip(asked, self._compared(asked), strict=True))
-            at_fault = self._golds_at_fault([gold for (gold, _), end in outcomes.items() if end.status in _TOO_MUCH])
-            known |= {pair: _grade(pair, outcome, pair[0] in at_fault) for pair, outcome in outcomes.items()}
+            outcomes = self.pool.run([[expression(gold), expression(text)] for gold, text in asked])
+            known |= {pair: _grade(pair, outcome) for pair, outcome in zip(asked, outcomes, strict=True)}
         return [(known[pair] or UNPARSED) if pair else UNPARSED for pair in pairs]
-
-    def _compared(self, pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
-        return self.pool.run([[expression(gold), expression(text)] for gold, text in pairs])
-
-    def _golds_at_fault(self, golds: Sequence[str]) -> set[str]:
-        """Those of the gold answers that cannot be compared even with a harmless number."""
-        pairs = [(gold, _HARMLESS) for gold in dict.fromkeys(golds)]
-        compared = self._compared(pairs) if pairs else []
-        return {gold for (gold, _), outcome in zip(pairs, compared, strict=True) if outcome.status != "done"}
 
     def _at_sight(self, gold: str, given: str) -> Grade | None:
         """The verdict where it takes no algebra: the same text, two numbers, plain words."""
@@ -104,7 +93,7 @@ class Maths(Grader):
         return None
 
 
-def _grade(pair: tuple[str, str], outcome: Outcome, gold_at_fault: bool) -> Grade:
+def _grade(pair: tuple[str, str], outcome: Outcome) -> Grade:
     gold, given = pair
     if outcome.status == "done":
         found = outcome.value["verdict"]
@@ -112,7 +101,7 @@ def _grade(pair: tuple[str, str], outcome: Outcome, gold_at_fault: bool) -> Grad
             return Grade(None, "gold_unreadable", canonical(given))
         return verdict(found == "right", canonical(gold) if found == "right" else _vote(given, outcome))
     reason = outcome.status if outcome.status in (*_TOO_MUCH, "crashed") else "unreadable"
-    if gold_at_fault or outcome.stage != "answer":
+    if outcome.stage != "answer":
         return Grade(None, f"gold_{reason}", canonical(given))
     return Grade(None if reason == "crashed" else 0.0, reason, canonical(given))
 
