@@ -1,7 +1,7 @@
 """BIG-Bench-Mistake: chains of thought for tasks of BIG-Bench, with the first logical mistake found by people.
 
 input           (((-9 - 5 - 0) - (4 + 3 + -5)) - ((3 * 4 * 5) * (7 - -7 * 4))) =
-steps           ["This equation can be written as \\"A - B - C\\", where A = (-9 - 5 - 0), ...", "Let's calculate A = ...", ...]
+steps           ["This equation can be written as ...", "Let's calculate A = (-9 - 5 - 0) = (-9 - 5) = -14.", ...]
 target          -2116
 answer          1244
 mistake_index   3, counted from 0; null where there is none

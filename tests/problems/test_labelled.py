@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -80,8 +81,10 @@ class TestRealFiles:
         (file,) = (benchmark_data / "big_bench_mistake").glob(f"*{task}*.jsonl")
         found = BigBenchMistake(str(file), only_wrong=False).trajectories()
         assert len(found) == 300
-        # A chain without a mistake ends rightly.
-        assert all(its.outcome == 1.0 for its in found if its.error is None)
+        # The label is by majority, so that now and then a chain without a mistake ends wrongly, or the reverse.
+        faultless, faulty = ([its.outcome for its in found if (its.error is None) is right] for right in (True, False))
+        assert mean(faultless) > 0.7
+        assert mean(faulty) < 0.1
         assert 0.5 < sum(its.error is not None for its in found) / 300 < 1.0
         assert len(BigBenchMistake(str(file), count=20).trajectories()) == 20
 
