@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from lightning import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from gpo_lightning.callbacks.run_directory import run_directory
 from gpo_lightning.metrics import Result, SuccessRate, problem_rewards, result
 from gpo_lightning.problems import ProblemSource
+from gpo_lightning.running import run_directory
 from gpo_lightning.tree import write_trees
 
 if TYPE_CHECKING:

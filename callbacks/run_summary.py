@@ -11,9 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gpo_lightning.callbacks.benchmark_evaluation import BenchmarkEvaluation
-from gpo_lightning.callbacks.ranks import gather
-from gpo_lightning.callbacks.run_directory import run_directory
 from gpo_lightning.metrics import Result
+from gpo_lightning.running import gather, run_directory
 
 if TYPE_CHECKING:
     from gpo_lightning.module import GPOModule

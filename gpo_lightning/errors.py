@@ -19,3 +19,11 @@ class DataError(GPOError):
 
 class TrainingError(GPOError):
     """Training cannot go on: what the policy computes is not a number any more."""
+
+
+class StorageError(GPOError):
+    """Something could not be written or read back; the message says what is safe and what to do."""
+
+
+class Interrupted(GPOError):  # noqa: N818  (to stop as asked is no error)
+    """The run was asked to stop (a signal), and has; the message says how to go on."""

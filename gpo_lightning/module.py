@@ -134,6 +134,9 @@ class GPOModule(LightningModule):
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         self.log("train/grad_norm", get_total_norm(gradients), on_step=False, on_epoch=True, batch_size=1)
 
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        self.data.check_signals()
+
     def validation_step(self, batch: Sealed[list[Problem]], batch_idx: int) -> None:
         self._evaluate(batch.content)
 

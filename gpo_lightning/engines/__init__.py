@@ -16,6 +16,8 @@ from gpo_lightning.engines.engine import (
     remaining_tokens,
 )
 from gpo_lightning.engines.scripted import Scripted
+from gpo_lightning.engines.spool import Finished, Spool
+from gpo_lightning.engines.spooled import Spooled
 from gpo_lightning.engines.transformers import Transformers
 from gpo_lightning.engines.vllm import VLLM
 
@@ -24,11 +26,14 @@ __all__ = [
     "Capabilities",
     "Completion",
     "Engine",
+    "Finished",
     "Ledger",
     "Purpose",
     "Request",
     "Sampling",
     "Scripted",
+    "Spool",
+    "Spooled",
     "Tokens",
     "Transformers",
     "choose_engine",

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpo_lightning.callbacks import BenchmarkEvaluation, RunSummary
-from gpo_lightning.callbacks.ranks import gather
 from gpo_lightning.callbacks.rollout_log import rollout_scalars, sample_figures
 from gpo_lightning.callbacks.run_summary import print_summary
 from gpo_lightning.callbacks.step_advantages import step_distributions
 from gpo_lightning.metrics import Result
+from gpo_lightning.running import gather
 from gpo_lightning.tree import Curve
 from tests.conftest import tree_of
 
