@@ -27,7 +27,7 @@ from gpo_lightning.critical import (
     Selector,
     seeded,
 )
-from gpo_lightning.engines import Engine, Sampling, Spool, Spooled, choose_engine
+from gpo_lightning.engines import Engine, Recovery, Sampling, Spool, Spooled, Supervised, choose_engine
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.experience import Batch, Example, ExperienceBuilder, MicroBatch, schedule, solution_trees
 from gpo_lightning.metrics import respond
@@ -69,6 +69,7 @@ class RolloutDataModule(LightningDataModule):
         evaluation: how tokens are drawn in evaluation; ``null`` means greedy, with the budget of ``sampling``.
         evaluation_samples: responses to each held-out problem.
         seed: of problem order, exploration and engine; the CLI sets it to ``seed_everything``.
+        recovery: what is done about an engine that dies or hangs.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class RolloutDataModule(LightningDataModule):
         evaluation: Sampling | None = None,
         evaluation_samples: int = 1,
         seed: int = 0,
+        recovery: Recovery = Recovery(),
     ) -> None:
         super().__init__()
         self.problems, self.plan, self.sampling = problems, plan, sampling
@@ -101,7 +103,9 @@ class RolloutDataModule(LightningDataModule):
         self.directory = Path()
         self.check_signals: Callable[[], None] = lambda: None
         self._made_by = choose_engine() if engine == "auto" else engine
-        self._engine = self._made_by
+        self._supervised = Supervised(self._made_by, recovery)
+        self._engine: Engine = self._supervised
+        self._events: Counter[str] = Counter()
         self._chosen = engine == "auto"
         self._loader: tuple[int, DataLoader[Sealed[Batch]]] | None = None
         self._random_state: dict[str, Any] | None = None
@@ -121,7 +125,7 @@ class RolloutDataModule(LightningDataModule):
             return
         self.directory = run_directory(trainer)
         spool = Spool(self.directory / SPOOL, self._rank)
-        self._engine = Spooled(self._made_by, spool, lambda: self.check_signals())
+        self._engine = Spooled(self._supervised, spool, lambda: self.check_signals())
         if cast(Any, trainer).reload_dataloaders_every_n_epochs != 1:
             raise ConfigError(
                 "trainer.reload_dataloaders_every_n_epochs must be 1: every epoch has rollouts of its own."
@@ -165,6 +169,11 @@ class RolloutDataModule(LightningDataModule):
     def engine(self) -> Engine:
         """The engine as configured, for its ledger."""
         return self._made_by
+
+    @property
+    def events(self) -> Counter[str]:
+        """What befell this rank, and was mended: engine restarts, skipped steps."""
+        return self._events + Counter(engine_restarts=self._supervised.restarts)
 
     @cached_property
     def _training_problems(self) -> Sequence[Problem]:
@@ -341,11 +350,13 @@ class RolloutDataModule(LightningDataModule):
         return self._heldout_dataloader()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"ranks": rank_states(self.engine.ledger, self.clock)}
+        return {"ranks": rank_states(self.engine.ledger, self.clock, self.events)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         states = state_dict["ranks"]
-        self._random_state = restore_rank_state(states, self._rank, self._ranks, self.engine.ledger, self.clock)
+        self._random_state = restore_rank_state(
+            states, self._rank, self._ranks, self.engine.ledger, self.clock, self._events
+        )
 
     def on_exception(self, exception: BaseException) -> None:
         self.close()

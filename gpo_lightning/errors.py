@@ -13,6 +13,10 @@ class EngineError(GPOError):
     """The generation engine failed or was asked for something it cannot do."""
 
 
+class EngineDied(EngineError):  # noqa: N818  (says what happened; the engine can be started again)
+    """The engine's process is gone or does not answer."""
+
+
 class DataError(GPOError):
     """A data file or row that cannot be read; the message names file and line."""
 

@@ -18,6 +18,7 @@ from gpo_lightning.engines.engine import (
 from gpo_lightning.engines.scripted import Scripted
 from gpo_lightning.engines.spool import Finished, Spool
 from gpo_lightning.engines.spooled import Spooled
+from gpo_lightning.engines.supervised import Recovery, Supervised
 from gpo_lightning.engines.transformers import Transformers
 from gpo_lightning.engines.vllm import VLLM
 
@@ -29,11 +30,13 @@ __all__ = [
     "Finished",
     "Ledger",
     "Purpose",
+    "Recovery",
     "Request",
     "Sampling",
     "Scripted",
     "Spool",
     "Spooled",
+    "Supervised",
     "Tokens",
     "Transformers",
     "choose_engine",
