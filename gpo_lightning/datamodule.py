@@ -175,6 +175,10 @@ class RolloutDataModule(LightningDataModule):
         """What befell this rank, and was mended: engine restarts, skipped steps."""
         return self._events + Counter(engine_restarts=self._supervised.restarts)
 
+    def note(self, event: str) -> None:
+        """Count something that went wrong and was mended."""
+        self._events[event] += 1
+
     @cached_property
     def _training_problems(self) -> Sequence[Problem]:
         return self.problems.train()

@@ -4,6 +4,7 @@ Nothing here knows what is learnt.
 """
 
 from gpo_lightning.running.atomic_checkpoint import AtomicCheckpointIO
+from gpo_lightning.running.bad_steps import BadSteps
 from gpo_lightning.running.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
 from gpo_lightning.running.fit_loop import ResumableFitLoop
 from gpo_lightning.running.kept_rollouts import KeptRollouts
@@ -18,6 +19,7 @@ __all__ = [
     "EXIT_CODE",
     "SPOOL",
     "AtomicCheckpointIO",
+    "BadSteps",
     "Checkpoint",
     "KeptRollouts",
     "LastRun",
