@@ -2,6 +2,7 @@
 PYTHON ?= python3
 MODEL  ?= tiny
 PYTEST_ARGS ?=
+SOAK_ARGS ?=
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -17,7 +18,7 @@ QUICKSTART_smollm2 := configs/smollm2.yaml
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-gpu test-reference check format docs bench bench-search losses tiny clean
+.PHONY: help setup quickstart test test-gpu test-reference check format docs bench bench-search soak losses tiny clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +69,9 @@ bench: setup ## run every benchmark; each prints a table and writes JSON
 
 bench-search: setup ## search strategies against known value profiles: hit rate, regret, tokens
 	$(BIN)/python benchmarks/search.py
+
+soak: setup ## kill a run at 20 random moments and take it up again; 200 iterations for leaks; SOAK_ARGS="--kills 5"
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py $(SOAK_ARGS)
 
 losses: setup ## run every loss for a few iterations and print a table
 	$(BIN)/python benchmarks/losses.py
