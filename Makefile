@@ -3,6 +3,7 @@ PYTHON ?= python3
 MODEL  ?= tiny
 PYTEST_ARGS ?=
 DATA   ?= ../shared/data
+SOAK_ARGS ?=
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -19,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart test test-gpu test-reference check format docs bench bench-search bench-graders
-.PHONY: value-curves suite losses tiny clean
+.PHONY: value-curves suite soak losses tiny clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +82,9 @@ suite: setup ## every benchmark on small subsets of ../shared/data with SmolLM2,
 
 bench-graders: setup ## graders against others' verdicts, hostile texts and the clock; DATA=../shared/data
 	$(BIN)/python benchmarks/graders.py --data "$(DATA)"
+
+soak: setup ## kill a run at 20 random moments and take it up again; 200 iterations for leaks; SOAK_ARGS="--kills 5"
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py $(SOAK_ARGS)
 
 losses: setup ## run every loss for a few iterations and print a table
 	$(BIN)/python benchmarks/losses.py

@@ -4,10 +4,19 @@ Installed as ``gpo_lightning.callbacks``. Nothing here changes what is learnt.
 """
 
 from gpo_lightning.callbacks.benchmark_evaluation import BenchmarkEvaluation
+from gpo_lightning.callbacks.metrics_log import MetricsLog
 from gpo_lightning.callbacks.model_export import ModelExport
 from gpo_lightning.callbacks.rollout_log import RolloutLog
 from gpo_lightning.callbacks.rollout_progress import RolloutProgress
 from gpo_lightning.callbacks.run_summary import RunSummary
 from gpo_lightning.callbacks.step_advantages import StepAdvantages
 
-__all__ = ["BenchmarkEvaluation", "ModelExport", "RolloutLog", "RolloutProgress", "RunSummary", "StepAdvantages"]
+__all__ = [
+    "BenchmarkEvaluation",
+    "MetricsLog",
+    "ModelExport",
+    "RolloutLog",
+    "RolloutProgress",
+    "RunSummary",
+    "StepAdvantages",
+]

@@ -9,12 +9,12 @@ from lightning import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from gpo_lightning.callbacks.run_directory import run_directory
 from gpo_lightning.datamodule import HELDOUT, RolloutDataModule
 from gpo_lightning.engines import Sampling
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.metrics import Benchmark, Figures, Report, Tally, markdown, subset
 from gpo_lightning.problems import ProblemSource
+from gpo_lightning.running import run_directory
 from gpo_lightning.tree import RolloutTree, write_trees
 
 if TYPE_CHECKING:

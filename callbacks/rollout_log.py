@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from lightning import Callback, Trainer
 
-from gpo_lightning.callbacks.ranks import gather
-from gpo_lightning.callbacks.run_directory import run_directory
 from gpo_lightning.engines import Purpose
 from gpo_lightning.report import write_report
+from gpo_lightning.running import gather, run_directory
 from gpo_lightning.tree import RolloutTree, write_trees
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning import Callback, Trainer
 
-from gpo_lightning.callbacks.ranks import gather
+from gpo_lightning.running import gather
 from gpo_lightning.tree import Curve
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from pathlib import Path
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from gpo_lightning.datamodule import RolloutDataModule
-from gpo_lightning.errors import ConfigError, GPOError
+from gpo_lightning.errors import ConfigError, GPOError, Interrupted
 from gpo_lightning.module import GPOModule
+from gpo_lightning.running import EXIT_CODE, read_checkpoint
 from gpo_lightning.trainer import GPOTrainer
 
 
@@ -48,6 +49,13 @@ class GPOCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
         parser.add_argument("--warm_start", type=WarmStart | None, default=None, help="Run to make first, once.")
 
+    def _parse_ckpt_path(self) -> None:
+        """Look at the checkpoint before Lightning does, which would show a traceback for one that cannot be read."""
+        path = self.config[self.config.subcommand].get("ckpt_path") if self.config.get("subcommand") else None
+        if path and self.config.subcommand == "fit" and Path(path).is_file():
+            read_checkpoint(Path(path))
+        super()._parse_ckpt_path()
+
     def before_instantiate_classes(self) -> None:
         trainer = self.config[self.subcommand].get("trainer") if self.subcommand == "validate" else None
         if trainer is not None and trainer.get("limit_val_batches") == 0:
@@ -81,6 +89,9 @@ def main(args: list[str] | None = None) -> None:
             save_config_kwargs={"overwrite": True},
             args=args,
         )
+    except Interrupted as stop:
+        print(f"gpo: {stop}", file=sys.stderr)
+        sys.exit(EXIT_CODE)
     except GPOError as error:
         sys.exit(f"gpo: {error}")
 

@@ -1,7 +1,7 @@
 """The LightningDataModule: one epoch is one GPO iteration, its rollouts made by the policy's present weights."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -28,12 +28,21 @@ from gpo_lightning.critical import (
     Selector,
     seeded,
 )
-from gpo_lightning.engines import Engine, Sampling, choose_engine
+from gpo_lightning.engines import Engine, Recovery, Sampling, Spool, Spooled, Supervised, choose_engine
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.experience import Batch, Example, ExperienceBuilder, MicroBatch, schedule, solution_trees
 from gpo_lightning.metrics import Benchmark, respond
 from gpo_lightning.policy import Policy
 from gpo_lightning.problems import LabelledSource, LabelledTrajectory, Problem, ProblemSource
+from gpo_lightning.running import (
+    SPOOL,
+    KeptRollouts,
+    ResumableFitLoop,
+    rank_states,
+    restore_random_state,
+    restore_rank_state,
+    run_directory,
+)
 from gpo_lightning.sealed import Sealed
 from gpo_lightning.tree import RolloutTree, read_trees
 
@@ -65,6 +74,7 @@ class RolloutDataModule(LightningDataModule):
         evaluation: how tokens are drawn in evaluation; ``null`` means greedy, with the budget of ``sampling``.
         evaluation_samples: responses to each held-out problem.
         seed: of problem order, exploration and engine; the CLI sets it to ``seed_everything``.
+        recovery: what is done about an engine that dies or hangs.
     """
 
     def __init__(
@@ -83,6 +93,7 @@ class RolloutDataModule(LightningDataModule):
         evaluation: Sampling | None = None,
         evaluation_samples: int = 1,
         seed: int = 0,
+        recovery: Recovery = Recovery(),
     ) -> None:
         super().__init__()
         self.problems, self.plan, self.sampling = problems, plan, sampling
@@ -95,8 +106,15 @@ class RolloutDataModule(LightningDataModule):
         self.rollouts: Rollouts | None = None
         self.benchmarks: list[Benchmark] = []
         self._experience = experience
-        self._engine = choose_engine() if engine == "auto" else engine
+        self.directory = Path()
+        self.check_signals: Callable[[], None] = lambda: None
+        self._made_by = choose_engine() if engine == "auto" else engine
+        self._supervised = Supervised(self._made_by, recovery)
+        self._engine: Engine = self._supervised
+        self._events: Counter[str] = Counter()
         self._chosen = engine == "auto"
+        self._loader: tuple[int, DataLoader[Sealed[Batch]]] | None = None
+        self._random_state: dict[str, Any] | None = None
         self._policy: Policy | None = None
         self._rank, self._ranks = 0, 1
         if sampling.temperature <= 0:
@@ -112,6 +130,9 @@ class RolloutDataModule(LightningDataModule):
         self.benchmarks = []
         if stage != "fit":
             return
+        self.directory = run_directory(trainer)
+        spool = Spool(self.directory / SPOOL, self._rank)
+        self._engine = Spooled(self._supervised, spool, lambda: self.check_signals())
         if cast(Any, trainer).reload_dataloaders_every_n_epochs != 1:
             raise ConfigError(
                 "trainer.reload_dataloaders_every_n_epochs must be 1: every epoch has rollouts of its own."
@@ -153,8 +174,17 @@ class RolloutDataModule(LightningDataModule):
 
     @property
     def engine(self) -> Engine:
-        """The engine as it is, for its ledger."""
-        return self._engine
+        """The engine as configured, for its ledger."""
+        return self._made_by
+
+    @property
+    def events(self) -> Counter[str]:
+        """What befell this rank, and was mended: engine restarts, skipped steps."""
+        return self._events + Counter(engine_restarts=self._supervised.restarts)
+
+    def note(self, event: str) -> None:
+        """Count something that went wrong and was mended."""
+        self._events[event] += 1
 
     @cached_property
     def _training_problems(self) -> Sequence[Problem]:
@@ -217,11 +247,23 @@ class RolloutDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Sealed[Batch]]:
         trainer = cast(Trainer, self.trainer)
+        if self._random_state is not None:
+            restore_random_state(self._random_state)
+            self._random_state = None
+        loop = trainer.fit_loop
+        iteration = loop.epoch_progress.current.processed
+        if isinstance(loop, ResumableFitLoop) and loop.over:
+            return DataLoader(cast(Any, list[Sealed[Batch]]()), batch_size=None)
+        # A run that is taken up again is asked twice for its first iteration.
+        if self._loader is None or self._loader[0] != iteration:
+            self._loader = (iteration, self._iteration_loader(trainer, iteration))
+        return self._loader[1]
+
+    def _iteration_loader(self, trainer: Trainer, iteration: int) -> DataLoader[Sealed[Batch]]:
         module = cast(Any, trainer.lightning_module)
         builder, policy = self.builder(module.loss), cast(Policy, module.policy)
-        iteration = trainer.current_epoch
         if self.rollouts is None or iteration % self.refresh_every == 0:
-            self.rollouts = self._gather(builder, policy, iteration)
+            self.rollouts = self._gather_or_read(builder, policy, iteration)
         skipped: Counter[str] = Counter()
         examples = builder.build(self.rollouts.trees, skipped)
         # Set, not added: rollouts that are learnt from again are built again.
@@ -234,6 +276,23 @@ class RolloutDataModule(LightningDataModule):
             return Sealed(batch.collate(builder, policy.pad_id))
 
         return DataLoader(cast(Any, batches), batch_size=None, collate_fn=cast(Any, collate))
+
+    def _gather_or_read(self, builder: ExperienceBuilder, policy: Policy, iteration: int) -> Rollouts:
+        """Rollouts to learn from in an iteration, which may be those of one before it."""
+        origin = iteration - iteration % self.refresh_every
+        kept = KeptRollouts(self.directory / SPOOL, self._rank)
+        rollouts = kept.read(origin) if origin < iteration else None
+        if rollouts is None:
+            rollouts = self._gather(builder, policy, origin)
+            if self.refresh_every > 1:
+                kept.write(origin, rollouts)
+        return rollouts
+
+    def forget_rollouts(self, before: int) -> None:
+        """Give up what is spooled of the iterations before one: a checkpoint of a later one is written."""
+        KeptRollouts(self.directory / SPOOL, self._rank).discard(before - before % self.refresh_every)
+        if isinstance(self._engine, Spooled):
+            self._engine.spool.discard(before)
 
     def _appraise(
         self, batches: Sequence[MicroBatch], builder: ExperienceBuilder, module: Any, trainer: Trainer
@@ -329,14 +388,21 @@ class RolloutDataModule(LightningDataModule):
         return self._evaluation_dataloader(self.heldout)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"tokens": self._engine.ledger.state_dict(), "seconds": dict(self.clock.seconds)}
+        return {"ranks": rank_states(self.engine.ledger, self.clock, self.events)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._engine.ledger.load_state_dict(state_dict["tokens"])
-        self.clock.seconds = dict(state_dict["seconds"])
+        states = state_dict["ranks"]
+        self._random_state = restore_rank_state(
+            states, self._rank, self._ranks, self.engine.ledger, self.clock, self._events
+        )
+
+    def on_exception(self, exception: BaseException) -> None:
+        self.close()
 
     def teardown(self, stage: str) -> None:
         self.close()
+        if isinstance(self._engine, Spooled):
+            self._engine.spool.clear()
 
     def close(self) -> None:
         """End the engine; it starts again when it is needed."""

@@ -13,9 +13,21 @@ class EngineError(GPOError):
     """The generation engine failed or was asked for something it cannot do."""
 
 
+class EngineDied(EngineError):  # noqa: N818  (says what happened; the engine can be started again)
+    """The engine's process is gone or does not answer."""
+
+
 class DataError(GPOError):
     """A data file or row that cannot be read; the message names file and line."""
 
 
 class TrainingError(GPOError):
     """Training cannot go on: what the policy computes is not a number any more."""
+
+
+class StorageError(GPOError):
+    """Something could not be written or read back; the message says what is safe and what to do."""
+
+
+class Interrupted(GPOError):  # noqa: N818  (to stop as asked is no error)
+    """The run was asked to stop (a signal), and has; the message says how to go on."""

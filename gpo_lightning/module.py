@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from gpo_lightning.datamodule import RolloutDataModule
-from gpo_lightning.errors import ConfigError, TrainingError
+from gpo_lightning.errors import ConfigError
 from gpo_lightning.experience import Batch, Rows, Scores
 from gpo_lightning.losses import Loss
 from gpo_lightning.metrics import Estimate, Report, Tally, macro_average
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.problems import Problem
+from gpo_lightning.running import BadSteps
 from gpo_lightning.sealed import Sealed
 from gpo_lightning.tree import RolloutTree
 
@@ -31,6 +32,8 @@ class GPOModule(LightningModule):
         policy: what is trained.
         optimizer: over the trainable weights.
         lr_scheduler: stepped once an optimiser step.
+        bad_steps: optimiser steps in a row whose loss or gradient is not finite, after which the run stops; until
+            then such steps are skipped, counted, and their batches kept in ``bad_steps/`` of the run.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class GPOModule(LightningModule):
         policy: PolicyConfig = PolicyConfig(),
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
+        bad_steps: int = 5,
     ) -> None:
         super().__init__()
         self.policy_config, self.loss = policy, loss
@@ -53,6 +57,7 @@ class GPOModule(LightningModule):
                 "but model.policy.lora is null. Give model.policy.lora, or choose a loss without a reference."
             )
         self._divergence: Tensor | None = None
+        self._bad_steps = BadSteps(bad_steps)
 
     @property
     def data(self) -> RolloutDataModule:
@@ -76,17 +81,13 @@ class GPOModule(LightningModule):
         if batch.outlook:
             self._divergence = self._mean_drift(batch.outlook)
         scores = replace(self.score(batch), divergence=self._divergence)
-        if not torch.isfinite(scores.logprobs).all():
-            raise TrainingError(
-                f"The policy's log-probabilities are not finite at optimiser step {self.trainer.global_step}: its "
-                "weights have overflowed. A lower learning rate (model.optimizer) or trainer.gradient_clip_val helps; "
-                "the last checkpoint is from before."
-            )
         terms = self.loss(scores, batch)
         # Lightning divides by the accumulated micro-batches and averages gradients over ranks.
         share = self.trainer.accumulate_grad_batches * self.trainer.world_size
         parts = [term / weight for term, weight in zip(terms.sums, batch.normalisers, strict=True)]
         loss = torch.stack(parts).sum() * share
+        if not self._bad_steps.judge(batch, scores.logprobs, loss):
+            return loss
         self.log("train/loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True, batch_size=1)
         metrics = {f"train/{name}": value for name, value in terms.metrics.items()}
         self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=1)
@@ -132,7 +133,20 @@ class GPOModule(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        self.log("train/grad_norm", get_total_norm(gradients), on_step=False, on_epoch=True, batch_size=1)
+        norm = get_total_norm(gradients)
+        reduce = self.trainer.strategy.reduce
+        bad = cast(Tensor, reduce(self._bad_steps.flag(norm), reduce_op="sum")).item() > 0
+        if bad:
+            # An optimiser leaves alone, moments and all, what has no gradient.
+            for parameter in self.parameters():
+                parameter.grad = None
+            self.data.note("skipped_steps")
+        else:
+            self.log("train/grad_norm", norm, on_step=False, on_epoch=True, batch_size=1)
+        self._bad_steps.close(bad, self.trainer.global_step, self.data.directory, self.trainer.global_rank)
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        self.data.check_signals()
 
     def on_validation_epoch_start(self) -> None:
         self._open_tallies()
@@ -179,6 +193,12 @@ class GPOModule(LightningModule):
         whole = super().state_dict(*args, **kwargs)
         prefix = kwargs.get("prefix", "")
         return {name: value for name, value in whole.items() if name.removeprefix(prefix) in trainable}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["bad_steps_in_a_row"] = self._bad_steps.in_a_row
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._bad_steps.in_a_row = checkpoint.get("bad_steps_in_a_row", 0)
 
     def load_trained(self, checkpoint: str) -> None:
         """Take the trained weights of a Lightning checkpoint."""

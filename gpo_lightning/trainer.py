@@ -1,21 +1,106 @@
-"""Lightning's Trainer with the two things people do with a policy besides fitting it: explore and export."""
+"""Lightning's Trainer with what people do besides fitting, and with runs that can be stopped anywhere."""
 
 from pathlib import Path
+from typing import Any, cast
 
-from lightning import Trainer
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.fabric.utilities.types import _PATH  # pyright: ignore[reportPrivateUsage]
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
 
 from gpo_lightning.callbacks.rollout_progress import RolloutProgress
 from gpo_lightning.critical import Rollouts
 from gpo_lightning.datamodule import RolloutDataModule
+from gpo_lightning.errors import ConfigError, Interrupted
 from gpo_lightning.metrics import errors_found
 from gpo_lightning.module import GPOModule
 from gpo_lightning.problems import LabelledSource
 from gpo_lightning.report import write_report
+from gpo_lightning.running import AtomicCheckpointIO, ResumableFitLoop, StopSignals, find_last_run, read_checkpoint
+from gpo_lightning.running.checkpoint import mid_iteration
+from gpo_lightning.running.last_run import go_on_in
+from gpo_lightning.running.signals import requeue, requeued, stopped
 from gpo_lightning.tree import write_trees
 
 
 class GPOTrainer(Trainer):
-    """Adds the subcommands ``explore`` and ``export``."""
+    """Adds the subcommands ``explore`` and ``export``, and loses nothing when a fit is stopped."""
+
+    def fit(
+        self,
+        model: LightningModule,
+        train_dataloaders: TRAIN_DATALOADERS | LightningDataModule | None = None,
+        val_dataloaders: EVAL_DATALOADERS | None = None,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: _PATH | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Run the full optimization routine.
+
+        Args:
+            model: the policy and its loss.
+            train_dataloaders: not used; the data module makes them.
+            val_dataloaders: not used; the data module makes them.
+            datamodule: problems, engine and search.
+            ckpt_path: checkpoint to go on from; ``last`` goes on with the latest run where it was stopped.
+            weights_only: as in ``torch.load``.
+        """
+        if ckpt_path == "last" or (ckpt_path is None and requeued()):
+            ckpt_path = self._take_up_last_run()
+        elif ckpt_path is not None and Path(ckpt_path).is_file() and not read_checkpoint(Path(ckpt_path)).between:
+            raise ConfigError(mid_iteration(Path(ckpt_path)))
+        if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
+            self.strategy.checkpoint_io = AtomicCheckpointIO()
+        self.fit_loop = ResumableFitLoop.instead_of(self.fit_loop)
+        with StopSignals(self._signal_other_ranks) as signals:
+            if isinstance(datamodule, RolloutDataModule):
+                datamodule.check_signals = signals.check
+            # Lightning's handlers talk to other ranks, and write checkpoints, wherever the signal finds the run.
+            cast(Any, self)._signal_connector.register_signal_handlers = lambda: None
+            try:
+                super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
+            except (Interrupted, SIGTERMException) as stop:
+                directory = cast(Any, datamodule).directory
+                raise Interrupted(stopped(directory, requeue(self.global_rank))) from stop
+
+    def _take_up_last_run(self) -> Path | None:
+        """The checkpoint to go on from, if there is one; loggers and spool go on in its run's folder."""
+        last = find_last_run(self)
+        if last is None:
+            rank_zero_info("--ckpt_path last: no earlier run is here, so this one begins.")
+            return None
+        for complaint in last.complaints:
+            rank_zero_info(f"Passed over: {complaint}")
+        if last.version is not None:
+            go_on_in(self, last.version)
+        if last.checkpoint is None:
+            rank_zero_info(
+                f"--ckpt_path last: {last.directory} has no checkpoint yet, so it begins anew with what it spooled."
+            )
+            return None
+        rank_zero_info(
+            f"--ckpt_path last: {last.checkpoint.path}, after {last.checkpoint.iterations} iterations and "
+            f"{last.checkpoint.steps} optimiser steps."
+        )
+        return last.checkpoint.path
+
+    def save_checkpoint(
+        self, filepath: _PATH, weights_only: bool | None = None, storage_options: Any | None = None
+    ) -> None:
+        # What the loggers still hold back would be lost by a kill after the checkpoint, for it is not logged again.
+        for logger in self.loggers:
+            logger.save()
+        super().save_checkpoint(filepath, weights_only, storage_options)
+        data = cast(Any, self).datamodule
+        if isinstance(data, RolloutDataModule) and not weights_only:
+            data.forget_rollouts(before=self.current_epoch)
+
+    def _signal_other_ranks(self, signum: int) -> None:
+        launcher: Any = self.strategy.launcher
+        if launcher is not None:
+            launcher.kill(signum)
 
     def explore(
         self,

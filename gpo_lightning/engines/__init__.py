@@ -16,6 +16,9 @@ from gpo_lightning.engines.engine import (
     remaining_tokens,
 )
 from gpo_lightning.engines.scripted import Scripted
+from gpo_lightning.engines.spool import Finished, Spool
+from gpo_lightning.engines.spooled import Spooled
+from gpo_lightning.engines.supervised import Recovery, Supervised
 from gpo_lightning.engines.transformers import Transformers
 from gpo_lightning.engines.vllm import VLLM
 from gpo_lightning.engines.vllm_launch import Launch
@@ -26,12 +29,17 @@ __all__ = [
     "Capabilities",
     "Completion",
     "Engine",
+    "Finished",
     "Launch",
     "Ledger",
     "Purpose",
+    "Recovery",
     "Request",
     "Sampling",
     "Scripted",
+    "Spool",
+    "Spooled",
+    "Supervised",
     "Tokens",
     "Transformers",
     "VLLMServer",

@@ -143,6 +143,8 @@ class Engine(ABC):
     def __init__(self) -> None:
         self.ledger = Ledger()
         self.version = -1
+        self.sign_of_life = 0.0
+        """``time.monotonic()`` of when a process of its own was last heard of, where it has one."""
 
     @property
     @abstractmethod
@@ -174,6 +176,13 @@ class Engine(ABC):
 
     def onload(self) -> None:
         """Undo :meth:`offload`."""
+
+    def alive(self) -> bool:
+        """Whether its processes run; called from another thread."""
+        return True
+
+    def kill(self) -> None:
+        """End its processes at once, from another thread; whoever waits for the engine gets ``EngineDied``."""
 
     def shutdown(self) -> None:
         """End the engine and whatever processes it owns. Idempotent."""

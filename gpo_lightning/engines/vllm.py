@@ -10,12 +10,13 @@ import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from gpo_lightning.engines.engine import Capabilities, Completion, Engine, Request
-from gpo_lightning.errors import ConfigError, EngineError
+from gpo_lightning.errors import ConfigError, EngineDied, EngineError
 
 if TYPE_CHECKING:
     from gpo_lightning.policy import Policy
@@ -141,6 +142,7 @@ class VLLM(Engine):
         while self._requests and not finished:
             with _engine_failures():
                 outputs = self._running().step()
+            self.sign_of_life = monotonic()
             finished = [self._finish(output) for output in outputs if output.finished]
         return finished
 
@@ -202,7 +204,29 @@ class VLLM(Engine):
     def _sleeps(self) -> bool:
         return self._engine is not None and torch.cuda.is_available() and self.sleep
 
+    def alive(self) -> bool:
+        engine = self._engine
+        return engine is None or all(process.is_alive() for process in _processes(engine))
+
+    def kill(self) -> None:
+        engine = self._engine
+        if engine is None:
+            return
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        for process in _processes(engine):
+            process.kill()
+        # vLLM's client waits without end for a process that was killed.
+        core = engine.engine_core
+        core.resources.engine_dead = True
+        core.outputs_queue.put_nowait(EngineDeadError())
+        for future in list(core.utility_results.values()):
+            if not future.done():
+                future.set_exception(EngineDeadError())
+
     def shutdown(self) -> None:
+        self._requests.clear()
+        self._lora = None
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.engine_core.shutdown()
@@ -214,6 +238,10 @@ class VLLM(Engine):
         if self._engine is None:
             raise EngineError("The vLLM engine was used before it was started.")
         return self._engine
+
+
+def _processes(engine: Any) -> list[Any]:
+    return list(engine.engine_core.resources.engine_manager.processes)
 
 
 def served_rank(rank: int) -> int:
@@ -274,7 +302,7 @@ def _engine_failures() -> Generator[None]:
     try:
         yield
     except EngineDeadError as error:
-        raise EngineError(
+        raise EngineDied(
             "The vLLM engine process died. Its own log above says why (set VLLM_LOGGING_LEVEL=INFO for more); "
             "out of memory is the usual cause: lower data.engine.init_args.memory_gib (CPU) or gpu_memory (GPU)."
         ) from error

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpo_lightning.callbacks import BenchmarkEvaluation, RunSummary
-from gpo_lightning.callbacks.ranks import gather
 from gpo_lightning.callbacks.rollout_log import rollout_scalars, sample_figures
 from gpo_lightning.callbacks.run_summary import print_summary
 from gpo_lightning.callbacks.step_advantages import step_distributions
@@ -22,6 +21,7 @@ from gpo_lightning.engines import Sampling, Transformers
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.metrics import Estimate, Figures, Report
 from gpo_lightning.problems import ModularChains
+from gpo_lightning.running import gather
 from gpo_lightning.tree import Curve
 from tests.conftest import tree_of
 

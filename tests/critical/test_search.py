@@ -23,7 +23,7 @@ from gpo_lightning.critical import (
     RolloutPlan,
     SearchStrategy,
 )
-from gpo_lightning.engines import Purpose
+from gpo_lightning.engines import Capabilities, Purpose, Scripted
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.tree import Node
 from tests.critical.test_explorer import PIVOT, Pivots, explorer
@@ -174,9 +174,23 @@ def test_cancelled_probes_are_counted_and_the_search_ends() -> None:
     plan = RolloutPlan(group=8, reset_probability=1.0, explored=1, resets=0)
     runner = explorer(plan, ChangePoint(budget=40.0, batch=8, sure=0.6))
     runner.engine.poll = one_at_a_time(runner.engine)  # type: ignore[method-assign]
+    assert runner.explore(Pivots().train(), 0).counts["cancelled"] == 0, "equal seeds give equal trees there"
+    runner.engine = Moving(runner.engine)  # type: ignore[arg-type]
     made = runner.explore(Pivots().train(), 0)
     assert made.counts["cancelled"] > 0
     assert all(tree.curves for tree in made.trees if len({tree.samples[i].reward for i in tree.trajectories}) > 1)
+
+
+class Moving(Scripted):
+    """An engine that promises no equal tokens for equal seeds."""
+
+    def __init__(self, engine: Scripted) -> None:
+        super().__init__(engine.next_token, engine.eos, engine.context)
+        self.poll = one_at_a_time(super())  # type: ignore[method-assign]
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, reproducible=False)
 
 
 def one_at_a_time(engine: Any) -> Any:

@@ -55,7 +55,7 @@ def test_mismatch_is_corrected_and_logged_by_one_line(tmp_path: Path, monkeypatc
 
 def test_weights_that_have_overflowed_stop_the_run_and_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match="log-probabilities are not finite at optimiser step"):
+    with pytest.raises(SystemExit, match="2 optimiser steps in a row had a loss or gradient that is not finite"):
         main(
             [
                 "fit",
@@ -66,6 +66,7 @@ def test_weights_that_have_overflowed_stop_the_run_and_say_why(tmp_path: Path, m
                 "--trainer.gradient_clip_val=null",
                 "--model.optimizer=torch.optim.SGD",
                 "--model.optimizer.lr=1e38",
+                "--model.bad_steps=2",
                 "--trainer.accumulate_grad_batches=1",
                 "--data.micro_batch=2",
             ]

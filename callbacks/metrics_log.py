@@ -1,0 +1,29 @@
+"""Keeps what every iteration logged, in files that a stopped run and its continuation leave as one run would."""
+
+import json
+from typing import TYPE_CHECKING
+
+from lightning import Callback, Trainer
+
+from gpo_lightning.running import run_directory
+
+if TYPE_CHECKING:
+    from gpo_lightning.module import GPOModule
+
+
+class MetricsLog(Callback):
+    """Writes ``metrics/iteration-0000.json``: the scalars of the iteration, as the loggers get them.
+
+    Loggers write after the checkpoint, and some from memory; what a kill takes from them is still here.
+    """
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        directory = run_directory(trainer) / "metrics"
+        scalars = {name: float(value) for name, value in sorted(trainer.logged_metrics.items())}
+        if not trainer.is_global_zero:
+            return
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / f"iteration-{trainer.current_epoch:04d}.json"
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps({"step": trainer.global_step, **scalars}, indent=2))
+        partial.replace(path)

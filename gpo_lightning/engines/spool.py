@@ -1,0 +1,157 @@
+"""Finished continuations on disk, so that a killed run need not make them again.
+
+A spool is a folder of journals, one a version of the weights and rank. A line of a journal is one :meth:`Engine.poll`:
+
+    5d0c1f7a {"finished": [{"key": "9c1e", "tokens": [17, 2], "logprobs": [-0.1, -0.7], "truncated": false, ...}]}
+
+The number in front is the CRC-32 of the rest. A line is written whole or does not count, so that a kill or a full disk
+in the middle of one loses that line and nothing else.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from io import FileIO
+from pathlib import Path
+from time import monotonic
+from zlib import crc32
+
+from gpo_lightning.errors import StorageError
+
+_FORCE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A finished continuation, and what was asked.
+
+    Args:
+        key: digest of the request and of the weights that answered it.
+        tokens: generated ids.
+        logprobs: log-probability of each.
+        truncated: ended by the token limit.
+        cached: prefix tokens whose computation a cache saved.
+    """
+
+    key: str
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    truncated: bool
+    cached: int
+
+
+class Spool:
+    """Journals of finished continuations.
+
+    Args:
+        directory: where they lie; made when the first line is written.
+        rank: of this process; each has journals of its own.
+    """
+
+    def __init__(self, directory: Path, rank: int = 0) -> None:
+        self.directory, self.rank = directory, rank
+        self._path: Path | None = None
+        self._forced = 0.0
+
+    def journal(self, version: int) -> Path:
+        return self.directory / f"version-{version:06d}-rank{self.rank}.journal"
+
+    def turn_to(self, version: int) -> list[tuple[Finished, ...]] | None:
+        """Write to the journal of ``version`` from now on.
+
+        Returns:
+            what it holds from a run before this one, one entry a poll; ``None`` where it was open already.
+        """
+        path = self.journal(version)
+        if path == self._path:
+            return None
+        self.close()
+        self._path = path
+        if not path.exists():
+            return []
+        lines, whole = _read(path)
+        if whole < path.stat().st_size:
+            # What follows a torn line could not be told from it.
+            os.truncate(path, whole)
+        return lines
+
+    def append(self, finished: Sequence[Finished]) -> None:
+        """Add one poll.
+
+        Raises:
+            StorageError: there is no room for it.
+        """
+        if self._path is None:
+            raise StorageError("A spool was written to before it was turned to a version.")
+        body = json.dumps({"finished": [asdict(one) for one in finished]}).encode()
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab", buffering=0) as file:
+                self._write(file, b"%08x %s\n" % (crc32(body), body))
+        except OSError as error:
+            raise StorageError(
+                f"{self._path}: finished rollouts cannot be written: {error}. Those written before are safe. "
+                "Make room, then go on with --ckpt_path last."
+            ) from error
+
+    def _write(self, file: FileIO, line: bytes) -> None:
+        begin = file.seek(0, os.SEEK_END)
+        try:
+            # A full disk takes part of a line first, and refuses the rest.
+            written = 0
+            while written < len(line):
+                written += file.write(line[written:])
+        except OSError:
+            file.truncate(begin)
+            raise
+        # A killed process loses nothing that was written; only a machine that stops loses what was not forced out.
+        if monotonic() - self._forced > _FORCE_SECONDS:
+            os.fsync(file.fileno())
+            self._forced = monotonic()
+
+    def discard(self, before: int) -> None:
+        """Remove this rank's journals of versions under ``before``."""
+        for path in sorted(self.directory.glob(f"version-*-rank{self.rank}.journal")):
+            if path < self.journal(before) and path != self._path:
+                path.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Remove this rank's journals: the run has ended, and nobody will ask again."""
+        self.close()
+        for path in self.directory.glob(f"version-*-rank{self.rank}.journal"):
+            path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self._path = None
+
+
+def _read(path: Path) -> tuple[list[tuple[Finished, ...]], int]:
+    """The whole lines of a journal, and the bytes they take."""
+    lines: list[tuple[Finished, ...]] = []
+    whole = 0
+    for line in _lines(path):
+        parsed = _parse(line)
+        if parsed is None:
+            break
+        lines.append(parsed)
+        whole += len(line)
+    return lines, whole
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            yield from file
+    except OSError as error:
+        raise StorageError(f"{path}: spooled rollouts cannot be read: {error}") from error
+
+
+def _parse(line: bytes) -> tuple[Finished, ...] | None:
+    checksum, _, body = line.rstrip(b"\n").partition(b" ")
+    if not line.endswith(b"\n") or checksum != b"%08x" % crc32(body):
+        return None
+    return tuple(
+        Finished(one["key"], tuple(one["tokens"]), tuple(one["logprobs"]), one["truncated"], one["cached"])
+        for one in json.loads(body)["finished"]
+    )

@@ -1,0 +1,42 @@
+"""Rollouts that several iterations learn from, kept so that a run that is taken up again learns from the same."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from gpo_lightning.critical import Rollouts
+from gpo_lightning.tree import read_trees, write_trees
+
+
+class KeptRollouts:
+    """One file of trees and one of counts an iteration.
+
+    Args:
+        directory: where they lie.
+        rank: of this process.
+    """
+
+    def __init__(self, directory: Path, rank: int) -> None:
+        self.directory, self.rank = directory, rank
+
+    def _trees(self, iteration: int) -> Path:
+        return self.directory / f"rollouts-{iteration:06d}-rank{self.rank}.parquet"
+
+    def write(self, iteration: int, rollouts: Rollouts) -> None:
+        path = self._trees(iteration)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The trees are written last, and whole: where they are, the counts are too.
+        path.with_suffix(".json").write_text(json.dumps(rollouts.counts))
+        write_trees(path, rollouts.trees)
+
+    def read(self, iteration: int) -> Rollouts | None:
+        path = self._trees(iteration)
+        if not path.exists():
+            return None
+        return Rollouts(read_trees(path), Counter(json.loads(path.with_suffix(".json").read_text())))
+
+    def discard(self, before: int) -> None:
+        for path in sorted(self.directory.glob(f"rollouts-*-rank{self.rank}.parquet")):
+            if path < self._trees(before):
+                path.unlink(missing_ok=True)
+                path.with_suffix(".json").unlink(missing_ok=True)
