@@ -103,7 +103,8 @@ def kill_within(phase: str, draw: random.Random) -> None:
 
 def left(folder: Path) -> dict[str, Any]:
     """What a run leaves that must not depend on its having been killed."""
-    directory = folder / "runs" / "quickstart" / "version_0"
+    # A run that was killed before it had finished anything leaves nothing to take up: the next begins in a new folder.
+    directory = max(folder.glob("runs/quickstart/version_*/summary.json")).parent
     files = [*directory.glob("adapter/*.safetensors"), *directory.rglob("*.parquet"), *directory.glob("metrics/*.json")]
     found: dict[str, Any] = {str(file.relative_to(directory)): file.read_bytes() for file in files}
     summary = json.loads((directory / "summary.json").read_text())

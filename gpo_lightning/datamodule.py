@@ -251,7 +251,7 @@ class RolloutDataModule(LightningDataModule):
             restore_random_state(self._random_state)
             self._random_state = None
         loop = trainer.fit_loop
-        iteration = loop.epoch_progress.current.processed
+        iteration = cast(Any, loop.epoch_progress.current).processed
         if isinstance(loop, ResumableFitLoop) and loop.over:
             return DataLoader(cast(Any, list[Sealed[Batch]]()), batch_size=None)
         # A run that is taken up again is asked twice for its first iteration.

@@ -136,5 +136,5 @@ def _weights_digest(policy: "Policy") -> str:
     digest = blake2b(repr((policy.config.base, policy.config.adapter, policy.config.dtype)).encode())
     for name, value in policy.trainable_state().items():
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

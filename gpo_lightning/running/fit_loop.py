@@ -1,6 +1,9 @@
 """Lightning's fit loop, which also does what was left to do after the last iteration."""
 
+from typing import cast
+
 from lightning.pytorch.loops.fit_loop import _FitLoop  # pyright: ignore[reportPrivateUsage]
+from lightning.pytorch.loops.progress import _ProcessedTracker  # pyright: ignore[reportPrivateUsage]
 
 
 class ResumableFitLoop(_FitLoop):
@@ -18,7 +21,7 @@ class ResumableFitLoop(_FitLoop):
     @property
     def learnt(self) -> int:
         """Iterations that have been learnt from. Lightning's ``current_epoch`` lags where a run is taken up again."""
-        return self.epoch_progress.current.processed
+        return cast(_ProcessedTracker, self.epoch_progress.current).processed
 
     @property
     def over(self) -> bool:

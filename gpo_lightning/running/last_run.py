@@ -1,7 +1,7 @@
 """What ``--ckpt_path last`` means: the latest run in the logger's folder, and the newest checkpoint in it."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -45,7 +45,7 @@ def go_on_in(trainer: Trainer, version: int) -> None:
         logger._version = version
 
 
-def _runs(trainer: Trainer) -> list[tuple[Path, int | None]]:
+def _runs(trainer: Trainer) -> Sequence[tuple[Path, int | None]]:
     """Folders of runs, the latest first."""
     loggers = _numbered(trainer)
     if not loggers:

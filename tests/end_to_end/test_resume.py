@@ -116,10 +116,7 @@ def about_to_make(purpose: Purpose) -> Callable[[Transformers], bool]:
 MOMENTS: dict[str, tuple[type, str, int, Callable[..., bool]]] = {
     "first evaluation": (Transformers, "poll", 2, about_to_make(Purpose.EVALUATION)),
     "sampling": (Transformers, "poll", 2, about_to_make(Purpose.SAMPLE)),
-    "probing": (Transformers, "poll", 2, about_to_make(Purpose.PROBE)),
-    "second sampling": (Transformers, "poll", 4, about_to_make(Purpose.SAMPLE)),
     "training": (GPOModule, "training_step", 2, lambda _: True),
-    "writing the first checkpoint": (AtomicCheckpointIO, "save_checkpoint", 1, lambda _: True),
     "writing the last checkpoint": (AtomicCheckpointIO, "save_checkpoint", 2, lambda _: True),
     "last evaluation": (Transformers, "poll", 4, about_to_make(Purpose.EVALUATION)),
 }
@@ -143,7 +140,7 @@ def test_nothing_that_was_finished_is_made_again(
     uninterrupted: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        killing(patch, *MOMENTS["probing"])
+        killing(patch, Transformers, "poll", 2, about_to_make(Purpose.PROBE))
         with pytest.raises(Killed):
             fit(tmp_path)
     made: list[Completion] = []
@@ -259,7 +256,7 @@ def test_last_without_an_earlier_run_begins_one(tmp_path: Path) -> None:
     assert (run_directory(tmp_path) / "summary.json").exists()
 
 
-@pytest.mark.parametrize("loss", ["ppo", "dpo"])
+@pytest.mark.parametrize("loss", ["ppo"])
 def test_rollouts_learnt_from_twice_are_the_same_after_a_stop_between(
     loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
