@@ -15,8 +15,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader
 
 from gpo_lightning.critical import (
+    ChangePoint,
     Clock,
-    Exhaustive,
     Explorer,
     MaxAdvantage,
     Newline,
@@ -84,7 +84,7 @@ class RolloutDataModule(LightningDataModule):
         plan: RolloutPlan = RolloutPlan(),
         sampling: Sampling = Sampling(),
         segmenter: Segmenter = Newline(),
-        search: SearchStrategy = Exhaustive(),
+        search: SearchStrategy = ChangePoint(),
         selector: Selector = MaxAdvantage(),
         experience: ExperienceBuilder | None = None,
         micro_batch: int = 8,

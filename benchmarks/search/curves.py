@@ -61,9 +61,8 @@ def table(seed: int, repeats: int = 4) -> list[dict[str, Any]]:
     tasks: dict[str, list[dict[str, Any]]] = json.loads(DATA.read_text())
     rows: list[dict[str, Any]] = []
     for task, curves in tasks.items():
-        whole = 32 * mean(sum(curve["lengths"][1:]) / curve["boundaries"][-1] for curve in curves)
         print(f"\n{task}: {len(curves)} trajectories of SmolLM2, {mean(len(c['lengths']) for c in curves):.1f} steps")
-        for name, (strategy, selector) in strategies(whole, SHARE).items():
+        for name, (strategy, selector) in strategies(SHARE).items():
             found = measure(trajectories(curves, seed, repeats), strategy, selector)
             rows.append({"task": task, "trajectories": len(curves), "strategy": name, **found})
             print(f"{name:20}{found['cost']:8.1f} {found['hit']:5.2f} {found['regret']:7.3f}", flush=True)

@@ -26,9 +26,9 @@ STRATEGIES: dict[str, SearchStrategy] = {
     "exhaustive 16": Exhaustive(16),
     "bisect 8": Bisect(8),
     "bisect 16": Bisect(16),
+    "change_point 1": ChangePoint(budget=1.0),
+    "change_point 2": ChangePoint(budget=2.0),
     "change_point 4": ChangePoint(budget=4.0),
-    "change_point 8": ChangePoint(budget=8.0),
-    "change_point 16": ChangePoint(budget=16.0),
 }
 SELECTORS: dict[str, Selector] = {
     "min_advantage": MinAdvantage(),

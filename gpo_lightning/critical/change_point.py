@@ -31,7 +31,8 @@ class ChangePoint(SearchStrategy):
     themselves.
 
     Args:
-        budget: most tokens of probes for a trajectory, in multiples of its own length. Never exceeded.
+        budget: most tokens of probes for a trajectory, never exceeded: as many as so many probes before each step but
+            the first would take, so that ``budget=4`` costs no more than ``Exhaustive(4)``.
         batch: probes asked for at once.
         lookahead: trials that the gain is reckoned for.
         sure: stops when the chosen step is within 0.05 of the best with this probability.
@@ -41,7 +42,7 @@ class ChangePoint(SearchStrategy):
         prior: what is believed of values beforehand.
     """
 
-    budget: float = 8.0
+    budget: float = 4.0
     batch: int = 4
     lookahead: int = 32
     sure: float = 0.95
@@ -75,7 +76,7 @@ class ChangePoint(SearchStrategy):
 
     def _affordable(self, known: Known) -> list[int]:
         """``[n]`` probes before each step that the rest of the budget is sure to pay for."""
-        left = int(self.budget * known.tokens) - known.spent
+        left = int(self.budget * known.sweep) - known.spent
         return [max(0, min(self.batch, left // self.longest(known, t))) for t in range(known.steps)]
 
     def _choose(self, studies: Sequence[Known], selector: Selector) -> list[tuple[int, int]]:

@@ -37,6 +37,11 @@ class Known:
         """Length of the trajectory."""
         return self.boundaries[-1]
 
+    @property
+    def sweep(self) -> int:
+        """Tokens of one probe before every step but the first, whose value the siblings tell."""
+        return sum(self.remaining(step) for step in range(1, self.steps))
+
     def remaining(self, step: int) -> int:
         """Tokens that the trajectory itself took from before ``step`` to its end."""
         return self.boundaries[-1] - self.boundaries[step]
