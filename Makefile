@@ -2,6 +2,7 @@
 PYTHON ?= python3
 MODEL  ?= tiny
 PYTEST_ARGS ?=
+JOBS   ?= 2
 DATA   ?= ../shared/data
 SOAK_ARGS ?=
 
@@ -35,8 +36,8 @@ quickstart: setup ## train a model on a CPU and print what it learned; MODEL=smo
 	$(if $(QUICKSTART_$(MODEL)),,$(error MODEL is "$(MODEL)"; it can be tiny or smollm2))
 	$(BIN)/gpo fit --config $(QUICKSTART_$(MODEL))
 
-test: setup ## the whole test suite; PYTEST_ARGS="-k dpo -x" to narrow it
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: setup ## the whole test suite; PYTEST_ARGS="-k dpo -x" to narrow it, JOBS=1 to run one test at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
 test-gpu: setup ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
