@@ -74,8 +74,8 @@ bench-search: setup ## search strategies: simulated and real value curves, plant
 	$(BIN)/python benchmarks/search
 
 value-curves: setup ## measure SmolLM2's value curves anew, the data that bench-search reads; an hour on 2 cores
-	$(BIN)/gpo explore --config configs/explore/smollm2_sums.yaml
-	$(BIN)/gpo explore --config configs/explore/smollm2_legs.yaml
+	$(BIN)/gpo explore --config configs/explore/smollm2_sums.yaml --output runs/value-curves/sums
+	$(BIN)/gpo explore --config configs/explore/smollm2_legs.yaml --output runs/value-curves/legs
 	$(BIN)/python benchmarks/search/curves.py sums=runs/value-curves/sums/rollouts.parquet legs=runs/value-curves/legs/rollouts.parquet
 
 suite: setup ## every benchmark on small subsets of ../shared/data with SmolLM2, in one run
