@@ -33,6 +33,10 @@ TINY = [
 ]
 
 
+LOGGERS = [logging.getLogger(name) for name in (None, "lightning.fabric", "lightning.pytorch")]
+"""Whether Lightning's loggers hand their records on depends on who was there first when it was imported."""
+
+
 class Killed(BaseException):
     """As good as a kill: nobody catches it on the way to checkpoint or export."""
 
@@ -41,12 +45,14 @@ def fit(folder: Path, *arguments: str, loss: str = "grpo") -> str:
     """`gpo fit` in this process, which saves the seconds that imports take; what it said."""
     said = io.StringIO()
     handler = logging.StreamHandler(said)
-    logging.getLogger().addHandler(handler)
+    for logger in LOGGERS:
+        logger.addHandler(handler)
     try:
         with chdir(folder), redirect_stdout(said), redirect_stderr(said):
             main(["fit", *config("quickstart.yaml"), *config(f"loss/{loss}.yaml"), *TINY, *arguments])
     finally:
-        logging.getLogger().removeHandler(handler)
+        for logger in LOGGERS:
+            logger.removeHandler(handler)
     return said.getvalue()
 
 
