@@ -20,7 +20,7 @@ QUICKSTART_smollm2 := configs/smollm2.yaml
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-gpu test-reference check format docs bench bench-search bench-graders
+.PHONY: help setup quickstart test test-long test-gpu test-reference check format docs bench bench-search bench-graders
 .PHONY: value-curves suite soak losses tiny clean
 
 help: ## this list
@@ -38,6 +38,9 @@ quickstart: setup ## train a model on a CPU and print what it learned; MODEL=smo
 
 test: setup ## the whole test suite; PYTEST_ARGS="-k dpo -x" to narrow it, JOBS=1 to run one test at a time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+
+test-long: setup ## the tests that take minutes: vLLM servers and engines killed in the middle of their work
+	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
 
 test-gpu: setup ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)

@@ -26,6 +26,7 @@ from gpo_lightning.critical import (
     SearchStrategy,
     Segmenter,
     Selector,
+    permuted,
     seeded,
 )
 from gpo_lightning.engines import Engine, Recovery, Sampling, Spool, Spooled, Supervised, choose_engine
@@ -39,6 +40,7 @@ from gpo_lightning.running import (
     KeptRollouts,
     ResumableFitLoop,
     rank_states,
+    reduced,
     restore_random_state,
     restore_rank_state,
     run_directory,
@@ -199,14 +201,7 @@ class RolloutDataModule(LightningDataModule):
         if not problems:
             raise ConfigError("data.problems yields no training problems.")
         wanted = range(iteration * self.plan.problems, (iteration + 1) * self.plan.problems)
-        orders: dict[int, list[int]] = {}
-        for position in wanted:
-            round_ = position // len(problems)
-            if round_ not in orders:
-                orders[round_] = list(range(len(problems)))
-                Random(seeded(self.seed, "order", round_)).shuffle(orders[round_])
-        chosen = [problems[orders[p // len(problems)][p % len(problems)]] for p in wanted]
-        return chosen[self._rank :: self._ranks]
+        return permuted(problems, self.seed, wanted)[self._rank :: self._ranks]
 
     def _reserve(self, iteration: int, problems: Sequence[Problem]) -> list[Problem]:
         """This rank's fresh problems for those whose group turns out all right or all wrong."""
@@ -227,18 +222,8 @@ class RolloutDataModule(LightningDataModule):
         return trajectories, self._finished(self._explorer(policy, 0, labelled.problems).examine(trajectories))
 
     def _explorer(self, policy: Policy, iteration: int, source: ProblemSource) -> Explorer:
-        return Explorer(
-            self.serve(policy, iteration),
-            policy.tokenizer,
-            source,
-            self.plan,
-            self.sampling,
-            self.segmenter,
-            self.search,
-            self.selector,
-            self.seed,
-            self.listener,
-        )
+        engine, parts = self.serve(policy, iteration), (self.segmenter, self.search, self.selector)
+        return Explorer(engine, policy.tokenizer, source, self.plan, self.sampling, *parts, self.seed, self.listener)
 
     def _finished(self, rollouts: Rollouts) -> Rollouts:
         self.clock.add(rollouts.seconds)
@@ -306,7 +291,7 @@ class RolloutDataModule(LightningDataModule):
                 prior = module.score(batch.to(policy.device)).to(torch.device("cpu"))
                 collated.append(replace(batch, prior=prior))
         policy.train()
-        appraised = module.loss.appraise(collated, builder, lambda sums: _reduce(trainer, sums, "sum"))
+        appraised = module.loss.appraise(collated, builder, lambda sums: reduced(trainer, sums, "sum"))
         return [Sealed(batch) for batch in appraised]
 
     def _gather(self, builder: ExperienceBuilder, policy: Policy, iteration: int) -> Rollouts:
@@ -325,10 +310,10 @@ class RolloutDataModule(LightningDataModule):
         self, examples: Sequence[Example], builder: ExperienceBuilder, loss: "Loss", trainer: Trainer
     ) -> list[MicroBatch]:
         def highest(count: int) -> int:
-            return int(_reduce(trainer, [float(count)], "max")[0])
+            return int(reduced(trainer, [float(count)], "max")[0])
 
         def total(weights: list[float]) -> list[float]:
-            return _reduce(trainer, weights, "sum")
+            return reduced(trainer, weights, "sum")
 
         accumulate, terms = trainer.accumulate_grad_batches, len(loss.weights(builder.blank()))
         return schedule(examples, loss.weights, self.micro_batch, accumulate, terms, highest, total)
@@ -408,8 +393,3 @@ class RolloutDataModule(LightningDataModule):
         """End the engine; it starts again when it is needed."""
         self._engine.shutdown()
         self._policy = None
-
-
-def _reduce(trainer: Trainer, values: list[float], how: str) -> list[float]:
-    tensor = torch.tensor(values, dtype=torch.float64, device=trainer.strategy.root_device)
-    return cast(torch.Tensor, trainer.strategy.reduce(tensor, reduce_op=how)).tolist()

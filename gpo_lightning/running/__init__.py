@@ -11,7 +11,7 @@ from gpo_lightning.running.kept_rollouts import KeptRollouts
 from gpo_lightning.running.last_run import SPOOL, LastRun, find_last_run
 from gpo_lightning.running.random_state import random_state, restore_random_state
 from gpo_lightning.running.rank_states import rank_states, restore_rank_state
-from gpo_lightning.running.ranks import gather
+from gpo_lightning.running.ranks import gather, reduced
 from gpo_lightning.running.run_directory import run_directory
 from gpo_lightning.running.signals import EXIT_CODE, StopSignals
 
@@ -31,6 +31,7 @@ __all__ = [
     "random_state",
     "rank_states",
     "read_checkpoint",
+    "reduced",
     "restore_random_state",
     "restore_rank_state",
     "run_directory",

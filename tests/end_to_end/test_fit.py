@@ -138,6 +138,7 @@ def test_every_rank_has_its_own_vllm(tmp_path: Path) -> None:
 
 @pytest.mark.vllm
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_over_a_server_it_starts_itself_ends_it_too(tmp_path: Path) -> None:
     server = [*config("engine/vllm_launch.yaml"), "--data.engine.init_args.launch.memory_gib=0.25"]
     done = gpo(["fit", *config("quickstart.yaml"), *server, *SMALL], tmp_path)

@@ -136,7 +136,7 @@ def test_a_recovery_that_cannot_work_is_refused() -> None:
 
 
 @pytest.mark.vllm
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_vllm_process_that_is_killed_or_stopped_costs_only_what_was_in_flight(tiny_policy: Policy) -> None:
     import os
     import signal

@@ -177,6 +177,7 @@ def test_a_rank_that_the_server_does_not_hold_is_explained(engine: VLLMServer) -
         asking.shutdown()
 
 
+@pytest.mark.long
 def test_a_server_without_lora_is_explained(plain_server: Child, policy: Policy) -> None:
     asking = VLLMServer([plain_server.url], wait=300)
     try:
@@ -199,6 +200,7 @@ def test_adapters_the_server_cannot_see_are_explained(
         engine.sync(policy, 0)
 
 
+@pytest.mark.long
 def test_a_server_killed_in_the_middle_of_a_phase_comes_back_and_nothing_is_lost(
     engine: VLLMServer, server: Child, policy: Policy
 ) -> None:
