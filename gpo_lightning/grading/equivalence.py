@@ -4,15 +4,12 @@ math-verify's own timeouts are switched off: they are ``signal.alarm``, which fa
 long integer power. The worker's deadline stands in for them.
 """
 
-import logging
 import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import math_verify
-
-logging.disable(logging.CRITICAL)  # math-verify warns of every text it cannot read
 
 GOLD, ANSWER = "gold", "answer"
 _LONGEST_READING = 200

@@ -7,6 +7,7 @@ What it is asked and what it answers is JSON, so that neither side can make the 
 """
 
 import json
+import logging
 import os
 import resource
 import signal
@@ -27,6 +28,7 @@ def main(function: str, memory_mib: int, deadline: float) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints is no answer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    logging.disable(logging.CRITICAL)  # math-verify warns, at length, of every text it cannot read
     module, _, name = function.partition(":")
     run: Job = getattr(import_module(module), name)
     limit = memory_mib << 20
