@@ -10,6 +10,7 @@ from gpo_lightning.callbacks.rollout_log import RolloutLog
 from gpo_lightning.callbacks.rollout_progress import RolloutProgress
 from gpo_lightning.callbacks.run_summary import RunSummary
 from gpo_lightning.callbacks.step_advantages import StepAdvantages
+from gpo_lightning.callbacks.token_budget import TokenBudget
 
 __all__ = [
     "BenchmarkEvaluation",
@@ -19,4 +20,5 @@ __all__ = [
     "RolloutProgress",
     "RunSummary",
     "StepAdvantages",
+    "TokenBudget",
 ]

@@ -81,6 +81,8 @@ class BenchmarkEvaluation(Callback):
             raise ConfigError(f"Two BenchmarkEvaluation callbacks have a benchmark named {min(twice)!r}. Rename one.")
         if stage in ("validate", "test"):
             pl_module.data.benchmarks += self._asked
+            # Its own tables are printed; Lightning's would say each figure once for every benchmark there is.
+            trainer.test_loop.verbose = trainer.validate_loop.verbose = False
 
     def _choose(self, data: RolloutDataModule) -> list[Benchmark]:
         if not self.benchmarks:

@@ -28,7 +28,7 @@ class ResumableFitLoop(_FitLoop):
         """Whether nothing is left to learn."""
         steps, epochs = self.max_steps, self.max_epochs
         enough_steps = steps not in (None, -1) and self.epoch_loop.global_step >= steps
-        return enough_steps or (epochs not in (None, -1) and self.learnt >= epochs)
+        return enough_steps or (epochs not in (None, -1) and self.learnt >= epochs) or self.trainer.should_stop
 
     @property
     def skip(self) -> bool:

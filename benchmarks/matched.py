@@ -1,0 +1,161 @@
+"""Methods at matched compute: held-out accuracy when every method has spent the same tokens on rollouts.
+
+    python benchmarks/matched.py [methods ...] [--tasks chains-8 chains-16] [--tokens 150000] [--seeds 0 1 2]
+
+Probes and prefixes count like any other token. A run is measured after each iteration; a method's accuracy at a budget
+is interpolated between the two iterations around it. Writes benchmarks/results/matched.json; methods and tasks that
+were not asked for stay in it as they were.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from queue import SimpleQueue
+from statistics import mean, stdev
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "matched.json"
+
+ALL_REUSED = (
+    "--data.experience={class_path: gpo_lightning.experience.PolicyGradient, "
+    "init_args: {starts: [critical, prompt, probe]}}"
+)
+METHODS: dict[str, list[str]] = {
+    "base method": ["--config=configs/critical/off.yaml"],
+    "random step": ["--config=configs/critical/random.yaml"],
+    "exhaustive 4 (paper)": [],
+    "change_point 4": ["--config=configs/critical/change_point.yaml"],
+    "change_point 2": ["--config=configs/critical/change_point.yaml", "--data.search.init_args.budget=2.0"],
+    "change_point 4, all probes": ["--config=configs/critical/change_point.yaml", ALL_REUSED],
+    "change_point 4, min": [
+        "--config=configs/critical/change_point.yaml",
+        "--config=configs/critical/min_advantage.yaml",
+    ],
+}
+TASKS: dict[str, list[str]] = {
+    "chains-8": ["--data.problems.init_args.steps=8"],
+    "chains-16": [
+        "--data.problems.init_args.steps=16",
+        "--data.sampling.max_tokens=192",
+        "--data.evaluation.max_tokens=192",
+    ],
+}
+HELDOUT = 256
+
+
+def command(method: str, task: str, tokens: int, seed: int, folder: Path) -> list[str]:
+    evaluated = "gpo_lightning.callbacks.BenchmarkEvaluation, init_args: {every_n_epochs: 1, on_end: false}"
+    budget = f"gpo_lightning.callbacks.TokenBudget, init_args: {{tokens: {tokens}}}"
+    return [
+        *(sys.executable, "-m", "gpo_lightning", "fit", "--config=configs/quickstart.yaml"),
+        *METHODS[method],
+        *TASKS[task],
+        f"--seed_everything={seed}",
+        f"--data.problems.init_args.heldout_size={HELDOUT}",
+        "--data.engine=gpo_lightning.engines.Transformers",
+        "--trainer.accelerator=cpu",
+        "--trainer.enable_progress_bar=false",
+        "--trainer.max_epochs=-1",
+        f"--trainer.callbacks=[{{class_path: {evaluated}}}, {{class_path: {budget}}}, "
+        "{class_path: gpo_lightning.callbacks.MetricsLog}]",
+        f"--trainer.logger.init_args={{save_dir: {folder.parent}, name: {folder.name}, version: last}}",
+    ]
+
+
+def run(method: str, task: str, tokens: int, seed: int, core: int) -> list[tuple[float, float]]:
+    """A training run on one core: (tokens spent, held-out accuracy) after each iteration."""
+    folder = ROOT / "runs" / "matched" / f"{task}-{method.replace(' ', '_')}-{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("w") as log:
+        subprocess.run(
+            command(method, task, tokens, seed, folder),
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        )
+    moments = json.loads((folder / "last" / "evaluation" / "results.json").read_text())["heldout"]
+    accuracy = {int(moment): its["overall"]["means"]["accuracy"]["mean"] for moment, its in moments.items()}
+    spent = {0: 0.0}
+    for file in (folder / "last" / "metrics").glob("iteration-*.json"):
+        logged = json.loads(file.read_text())
+        spent[int(file.stem.partition("-")[2]) + 1] = logged["compute/generated"] + logged["compute/prefilled"]
+    return [(spent[moment], accuracy[moment]) for moment in sorted(accuracy)]
+
+
+def at(curve: list[tuple[float, float]], tokens: float) -> float:
+    """Accuracy when ``tokens`` were spent, on the line between the measurements around."""
+    for (before, low), (after, high) in pairwise(curve):
+        if before <= tokens <= after:
+            return low + (high - low) * (tokens - before) / (after - before)
+    return curve[-1][1]
+
+
+def row(method: str, task: str, tokens: int, curves: list[list[tuple[float, float]]]) -> dict[str, Any]:
+    shares = (0.25, 0.5, 0.75, 1.0)
+    levels = {share: [at(curve, share * tokens) for curve in curves] for share in shares}
+    return {
+        "task": task,
+        "method": method,
+        "tokens": tokens,
+        "iterations": mean(len(curve) - 1 for curve in curves),
+        "accuracy": {str(share): mean(its) for share, its in levels.items()},
+        "deviation": {str(share): stdev(its) if len(its) > 1 else None for share, its in levels.items()},
+        "curves": curves,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("methods", nargs="*", default=list(METHODS), help=f"of {', '.join(METHODS)}")
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
+    parser.add_argument("--tokens", type=int, default=150_000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options = parser.parse_args()
+    if unknown := set(options.methods) - set(METHODS):
+        parser.error(f"no method is called {', '.join(sorted(unknown))}")
+    cores: SimpleQueue[int] = SimpleQueue()
+    for core in sorted(os.sched_getaffinity(0)):
+        cores.put(core)
+
+    def measure(method: str, task: str, seed: int) -> list[tuple[float, float]]:
+        core = cores.get()
+        try:
+            return run(method, task, options.tokens, seed, core)
+        finally:
+            cores.put(core)
+
+    old: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
+    rows = {(its["task"], its["method"]): its for its in old}
+    print(f"{'task':10} {'method':28} iterations   accuracy at 1/4, 1/2, 3/4 and all of {options.tokens:,} tokens")
+    with ThreadPoolExecutor(cores.qsize()) as pool:
+        runs = {
+            (task, method): [pool.submit(measure, method, task, seed) for seed in options.seeds]
+            for task in options.tasks
+            for method in options.methods
+        }
+        for (task, method), its in runs.items():
+            made = rows[task, method] = row(method, task, options.tokens, [future.result() for future in its])
+            print(f"{task:10} {method:28} {made['iterations']:10.1f}   {_levels(made)}", flush=True)
+            RESULTS.write_text(
+                json.dumps({"seeds": options.seeds, "heldout": HELDOUT, "rows": [*rows.values()]}, indent=1) + "\n"
+            )
+
+
+def _levels(made: dict[str, Any]) -> str:
+    return "  ".join(
+        f"{100 * value:5.1f} (sd {100 * (made['deviation'][share] or 0):4.1f})"
+        for share, value in made["accuracy"].items()
+    )
+
+
+if __name__ == "__main__":
+    main()
