@@ -16,11 +16,12 @@ COUNTED = (Purpose.SAMPLE, Purpose.PROBE, Purpose.RESET)
 
 
 class TokenBudget(Callback):
-    """Ends training after the iteration in which the budget is spent; logs ``compute/generated`` and ``compute/prefilled``.
+    """Ends training after the iteration in which the budget is spent.
 
     Generated tokens and prefix tokens that were computed count, over all ranks, whatever they were for, but for
-    evaluations: a method that searches pays for its probes. An iteration is never cut short, so a run may end up to
-    one iteration above its budget. ``trainer.max_epochs: -1`` leaves the end to the budget alone.
+    evaluations: a method that searches pays for its probes. They are logged as ``compute/generated`` and
+    ``compute/prefilled``. An iteration is never cut short, so a run may end up to one iteration above its budget.
+    ``trainer.max_epochs: -1`` leaves the end to the budget alone.
 
     Args:
         tokens: the budget.
@@ -35,10 +36,13 @@ class TokenBudget(Callback):
         """A run that is taken up again may have spent everything before it was stopped."""
         trainer.should_stop |= sum(tokens_spent(pl_module)) >= self.tokens
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The iteration's rollouts are made by now."""
         generated, prefilled = tokens_spent(pl_module)
-        spent = generated + prefilled
         pl_module.log_dict({"compute/generated": float(generated), "compute/prefilled": float(prefilled)})
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        spent = sum(tokens_spent(pl_module))
         if spent >= self.tokens:
             rank_zero_info(f"TokenBudget: {spent:,} tokens are spent, {self.tokens:,} were allowed; training ends.")
             trainer.should_stop = True

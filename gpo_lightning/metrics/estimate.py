@@ -109,7 +109,7 @@ def macro_average(parts: Sequence[Estimate]) -> Estimate:
     mean = sum(part.mean for part in parts) / len(parts)
     below = sqrt(sum((part.mean - part.low) ** 2 for part in parts)) / len(parts)
     above = sqrt(sum((part.high - part.mean) ** 2 for part in parts)) / len(parts)
-    return Estimate(mean, mean - below, mean + above, sum(part.n for part in parts))
+    return Estimate(mean, max(0.0, mean - below), mean + above, sum(part.n for part in parts))
 
 
 def _student_quantile(freedom: float) -> float:

@@ -220,6 +220,43 @@ def test_a_signal_in_training_is_requeued_by_slurm_and_goes_on_by_itself(
     assert_same(left(tmp_path), uninterrupted)
 
 
+BUDGET = "--trainer.callbacks+={class_path: gpo_lightning.callbacks.TokenBudget, init_args: {tokens: %d}}"
+
+
+def test_a_token_budget_ends_a_run_after_the_iteration_that_spends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(tmp_path, BUDGET % 1, "--trainer.max_epochs=-1")
+    directory = run_directory(tmp_path)
+    summary = json.loads((directory / "summary.json").read_text())
+    assert summary["iterations"] == 1, "an iteration is never cut short"
+    logged = json.loads((directory / "metrics" / "iteration-0000.json").read_text())
+    rollouts = ("sample", "probe", "reset")
+    assert logged["compute/generated"] == sum(summary["tokens"].get(purpose, 0) for purpose in rollouts)
+    assert logged["compute/prefilled"] == sum(summary["prefilled"].get(purpose, 0) for purpose in rollouts)
+    assert summary["tokens"]["evaluation"] > 0, "evaluations are not counted"
+
+    ample = tmp_path / "ample"
+    ample.mkdir()
+    fit(ample, BUDGET % 10**9)
+    assert json.loads((run_directory(ample) / "summary.json").read_text())["iterations"] == 2
+
+
+def test_a_budget_that_was_spent_before_the_stop_is_not_spent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (BUDGET % 1, "--trainer.max_epochs=-1")
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    fit(whole, *arguments)
+    with monkeypatch.context() as patch:
+        killing(patch, *MOMENTS["last evaluation"])
+        with pytest.raises(Killed):
+            fit(tmp_path, *arguments)
+    fit(tmp_path, *arguments, "--ckpt_path=last")
+    assert_same(left(tmp_path), left(whole))
+
+
 def test_of_checkpoints_that_cannot_be_read_the_one_before_is_taken_and_both_are_named(
     uninterrupted: dict[str, Any], tmp_path: Path
 ) -> None:
