@@ -58,6 +58,8 @@ class BenchmarkEvaluation(Callback):
         self.max_problems, self.subset_seed = max_problems, subset_seed
         self.results: dict[str, dict[str, Report]] = {}
         self._asked: list[Benchmark] = []
+        if sampling is not None:
+            sampling.checked("BenchmarkEvaluation.sampling")
         if max_problems is not None and max_problems < 1:
             raise ConfigError(f"BenchmarkEvaluation.max_problems is {max_problems}; it must be at least 1, or null.")
 

@@ -1,5 +1,6 @@
 """Critical-step learning for reasoning language models, on PyTorch Lightning (GPO, arXiv 2509.16456)."""
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ __version__ = "0.1.0"
 __all__ = ["GPOCLI", "GPOModule", "GPOTrainer", "RolloutDataModule", "__version__"]
 
 _HOMES = {"GPOCLI": "cli", "GPOModule": "module", "GPOTrainer": "trainer", "RolloutDataModule": "datamodule"}
+
+# On some processors bitsandbytes recommends another package whenever it is imported, be it needed or not.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from gpo_lightning.datamodule import RolloutDataModule
@@ -52,6 +53,8 @@ class GPOCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Look at the checkpoint before Lightning does, which would show a traceback for one that cannot be read."""
         path = self.config[self.config.subcommand].get("ckpt_path") if self.config.get("subcommand") else None
+        if path and Path(path).suffix and "://" not in path and not Path(path).exists():
+            raise ConfigError(f"--ckpt_path: there is no {path}. To go on with the latest run: --ckpt_path last.")
         if path and self.config.subcommand == "fit" and Path(path).is_file():
             read_checkpoint(Path(path))
         super()._parse_ckpt_path()
@@ -92,7 +95,7 @@ def main(args: list[str] | None = None) -> None:
     except Interrupted as stop:
         print(f"gpo: {stop}", file=sys.stderr)
         sys.exit(EXIT_CODE)
-    except GPOError as error:
+    except (GPOError, MisconfigurationException) as error:
         sys.exit(f"gpo: {error}")
 
 

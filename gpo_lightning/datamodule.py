@@ -98,10 +98,10 @@ class RolloutDataModule(LightningDataModule):
         recovery: Recovery = Recovery(),
     ) -> None:
         super().__init__()
-        self.problems, self.plan, self.sampling = problems, plan, sampling
+        self.problems, self.plan, self.sampling = problems, plan, sampling.checked("data.sampling")
         self.segmenter, self.search, self.selector = segmenter, search, selector
         self.micro_batch, self.refresh_every, self.saved = micro_batch, refresh_every, saved
-        self.evaluation = evaluation or Sampling(sampling.max_tokens, temperature=0.0)
+        self.evaluation = (evaluation or Sampling(sampling.max_tokens, temperature=0.0)).checked("data.evaluation")
         self.evaluation_samples, self.seed = evaluation_samples, seed
         self.listener: ProgressListener | None = None
         self.clock = Clock()

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from gpo_lightning.errors import ConfigError
+
 if TYPE_CHECKING:
     from gpo_lightning.policy import Policy
 
@@ -36,6 +38,22 @@ class Sampling:
     max_tokens: int = 512
     temperature: float = 1.0
     top_p: float = 1.0
+
+    def checked(self, key: str) -> "Sampling":
+        """Itself.
+
+        Args:
+            key: under which it was configured.
+
+        Raises:
+            ConfigError: nothing can be drawn so.
+        """
+        if self.max_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise ConfigError(
+                f"{key}: max_tokens is {self.max_tokens}, temperature {self.temperature:g}, top_p {self.top_p:g}; "
+                "max_tokens must be at least 1, temperature 0 or more, top_p in (0, 1]."
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True)

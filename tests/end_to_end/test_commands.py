@@ -112,6 +112,10 @@ class TestBadInput:
             (["--data.experience=gpo_lightning.experience.PreferencePairs"], "data.experience is PreferencePairs"),
             (["--trainer.reload_dataloaders_every_n_epochs=0"], "reload_dataloaders_every_n_epochs"),
             (["--data.sampling.temperature=0"], "data.sampling.temperature"),
+            (["--data.sampling.max_tokens=0"], "data.sampling: max_tokens is 0"),
+            (["--data.evaluation={top_p: 1.5}"], "data.evaluation: max_tokens is 96, temperature 1, top_p 1.5"),
+            (["--ckpt_path=no/such.ckpt"], "--ckpt_path: there is no no/such.ckpt"),
+            (["--trainer.devices=0"], "devices"),
         ],
     )
     def test_what_cannot_work_is_explained(
