@@ -43,7 +43,7 @@ class ChangePoint(SearchStrategy):
     """
 
     budget: float = 4.0
-    batch: int = 4
+    batch: int = 2
     lookahead: int = 32
     sure: float = 0.95
     cap: float = 2.0
