@@ -137,11 +137,11 @@ class TestMoot:
 
     def test_a_choice_that_stands_whatever_comes_needs_no_more_probes(self) -> None:
         known = Known((0, 5, 9, 12), self.decided, (1, 1, 0), 1.0)
-        assert ChangePoint().moot([known], MaxAdvantage()) == [{0, 1}]
+        assert ChangePoint(batch=4).moot([known], MaxAdvantage()) == [{0, 1}]
 
     def test_an_open_choice_waits(self) -> None:
         known = Known((0, 5, 9, 12, 15, 20), tuple(Node((), ()) for _ in range(5)), (1, 1, 0, 0, 0), 1.0)
-        assert ChangePoint().moot([known], MaxAdvantage()) == [set()]
+        assert ChangePoint(batch=4).moot([known], MaxAdvantage()) == [set()]
 
     def test_others_cancel_nothing(self) -> None:
         known = Known((0, 5, 9, 12), self.decided, (1, 1, 0), 1.0)
@@ -154,7 +154,7 @@ class TestMoot:
         self, known: Known, pending: list[int], data: Any
     ) -> None:
         waiting = replace(known, pending=tuple(pending[: known.steps]))
-        search = ChangePoint()
+        search = ChangePoint(batch=4)
         (moot,) = search.moot([waiting], MaxAdvantage())
         if not moot:
             return
