@@ -20,6 +20,7 @@ from gpo_lightning.critical import (
     Explorer,
     MaxAdvantage,
     Newline,
+    NoSearch,
     ProgressListener,
     RolloutPlan,
     Rollouts,
@@ -44,6 +45,7 @@ from gpo_lightning.running import (
     restore_random_state,
     restore_rank_state,
     run_directory,
+    sharing,
 )
 from gpo_lightning.sealed import Sealed
 from gpo_lightning.tree import RolloutTree, read_trees
@@ -223,7 +225,10 @@ class RolloutDataModule(LightningDataModule):
 
     def _explorer(self, policy: Policy, iteration: int, source: ProblemSource) -> Explorer:
         engine, parts = self.serve(policy, iteration), (self.segmenter, self.search, self.selector)
-        return Explorer(engine, policy.tokenizer, source, self.plan, self.sampling, *parts, self.seed, self.listener)
+        # Who is faster must not decide where a run has to repeat itself, nor where taking a tree costs nothing at once.
+        by_time = not engine.capabilities.reproducible and not isinstance(self.search, NoSearch)
+        rest = (self.seed, self.listener, sharing(self._rank, self._ranks, by_time))
+        return Explorer(engine, policy.tokenizer, source, self.plan, self.sampling, *parts, *rest)
 
     def _finished(self, rollouts: Rollouts) -> Rollouts:
         self.clock.add(rollouts.seconds)

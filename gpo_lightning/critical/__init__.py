@@ -20,9 +20,12 @@ from gpo_lightning.critical.selectors import (
     RandomStep,
     Selector,
 )
+from gpo_lightning.critical.sharing import Alone, AtOnce, Pile, Share, Sharing
 from gpo_lightning.critical.text import token_pieces
 
 __all__ = [
+    "Alone",
+    "AtOnce",
     "Bisect",
     "ChangePoint",
     "Clock",
@@ -40,6 +43,7 @@ __all__ = [
     "MinAdvantage",
     "Newline",
     "NoSearch",
+    "Pile",
     "Progress",
     "ProgressListener",
     "RandomStep",
@@ -49,6 +53,8 @@ __all__ = [
     "Segmenter",
     "Selector",
     "Sentence",
+    "Share",
+    "Sharing",
     "ValuePosterior",
     "ValuePrior",
     "permuted",

@@ -117,6 +117,11 @@ class Drawing:
             self._in_flight[self._engine.submit(request)] = (tree, prefix)
             self._asked[place] += 1
 
+    @property
+    def in_flight(self) -> int:
+        """Continuations that have not come back."""
+        return len(self._in_flight)
+
     def pending(self, tree: RolloutTree, prefix: Prefix) -> int:
         """Continuations of ``prefix`` in flight."""
         place = (tree.problem.id, prefix)

@@ -15,6 +15,7 @@ from gpo_lightning.critical.drawing import Drawing, ProgressListener, seeded, se
 from gpo_lightning.critical.search import Known, SearchStrategy
 from gpo_lightning.critical.segmenters import Segmenter
 from gpo_lightning.critical.selectors import Selector
+from gpo_lightning.critical.sharing import Alone, AtOnce, Pile, Share, Sharing
 from gpo_lightning.critical.text import token_pieces
 from gpo_lightning.engines import Engine, Purpose, Sampling, remaining_tokens
 from gpo_lightning.errors import ConfigError
@@ -66,7 +67,8 @@ class Rollouts:
     """What an iteration made.
 
     Args:
-        trees: one a problem, in problem order; problems that were skipped have none.
+        trees: one a problem, in problem order; problems that were skipped have none. Where processes share their
+            searches, trees taken over from others come last, and those that others took are there.
         counts: by event: grades, ``prompt_too_long``, ``single_step``, ``undecidable``, ...
         seconds: by phase.
     """
@@ -112,6 +114,7 @@ class Explorer:
         selector: chooses the critical step.
         seed: of the run.
         listener: told about progress.
+        sharing: with whom the searches are shared.
     """
 
     def __init__(
@@ -126,11 +129,12 @@ class Explorer:
         selector: Selector,
         seed: int = 0,
         listener: ProgressListener | None = None,
+        sharing: Sharing = Alone(),
     ) -> None:
         self.engine, self.tokenizer, self.source = engine, tokenizer, source
         self.plan, self.sampling = plan, sampling
         self.segmenter, self.search, self.selector = segmenter, search, selector
-        self.seed, self.listener = seed, listener
+        self.seed, self.listener, self.sharing = seed, listener, sharing
 
     def explore(self, problems: Sequence[Problem], iteration: int, reserve: Sequence[Problem] = ()) -> Rollouts:
         """Rollout trees of ``problems`` under the weights the engine serves.
@@ -149,8 +153,13 @@ class Explorer:
                 rollouts.trees += self._sample(left[:lacking], iteration, rollouts.counts)
                 rollouts.counts["refilled"] += len(left[:lacking])
                 del left[:lacking]
-        studies = [study for tree in rollouts.trees for study in self._choose(tree, iteration, rollouts.counts)]
-        self._find_critical_steps(studies, iteration, rollouts)
+            own = [self._choose(tree, iteration, rollouts.counts) for tree in rollouts.trees]
+            own = [share for share in own if share.trajectories]
+            pile = self.sharing.share(own)
+        taken = [share.tree for share in self._find_critical_steps(pile, iteration, rollouts)]
+        here, shared = {id(tree) for tree in taken}, {id(share.tree) for share in own}
+        rollouts.trees = [tree for tree in rollouts.trees if id(tree) in here or id(tree) not in shared]
+        rollouts.trees += [tree for tree in taken if id(tree) not in shared]
         with rollouts.seconds("reset"):
             self._reset(rollouts.trees, iteration, rollouts.counts)
         return rollouts
@@ -165,16 +174,16 @@ class Explorer:
         with rollouts.seconds("sample"):
             rollouts.trees = self._sample([its.problem for its in trajectories], iteration, rollouts.counts)
         fitting = iter(rollouts.trees)
-        studies: list[_Study] = []
+        shares: list[Share] = []
         tree = next(fitting, None)
         for trajectory in trajectories:
             if tree is None or tree.problem is not trajectory.problem:
                 continue  # its prompt was too long
             tokens, boundaries = encode_steps(trajectory.steps, self.tokenizer)
             given = Sample(tokens, 0, (), trajectory.outcome, "given", False, Purpose.SOLUTION, self.engine.version)
-            studies.append(_Study(tree, tree.add(given), boundaries))
+            shares.append(Share(tree, ((tree.add(given), boundaries),)))
             tree = next(fitting, None)
-        self._find_critical_steps(studies, iteration, rollouts)
+        self._find_critical_steps(AtOnce(shares), iteration, rollouts)
         return rollouts
 
     def _sample(self, problems: Sequence[Problem], iteration: int, counts: Counter[str]) -> list[RolloutTree]:
@@ -191,19 +200,26 @@ class Explorer:
             pass
         return trees
 
-    def _find_critical_steps(self, studies: Sequence[_Study], iteration: int, rollouts: Rollouts) -> None:
+    def _find_critical_steps(self, pile: Pile, iteration: int, rollouts: Rollouts) -> list[Share]:
+        """Search what this process takes from the pile, and return it."""
         probing = self._drawing(Purpose.PROBE, iteration, rollouts.counts)
+        taken: list[Share] = []
         by_tree: dict[int, list[_Study]] = {}
-        for study in studies:
-            by_tree.setdefault(id(study.tree), []).append(study)
-        grown = [study.tree for study in studies]
-        while grown:
+        grown: list[RolloutTree] = []
+        while True:
             with rollouts.seconds("search"):
-                self._probe([study for key in dict.fromkeys(map(id, grown)) for study in by_tree[key]], probing)
+                self._probe([study for tree in grown for study in by_tree[id(tree)]], probing)
+                while more := pile.take(probing.in_flight):
+                    taken += more
+                    by_tree |= {id(share.tree): _studies(share) for share in more}
+                    self._probe([study for share in more for study in by_tree[id(share.tree)]], probing)
+            if not probing.in_flight:
+                break
             with rollouts.seconds("probe"):
                 grown = probing.collect()
         with rollouts.seconds("search"):
-            self._conclude(studies, probing, iteration)
+            self._conclude([study for share in taken for study in by_tree[id(share.tree)]], probing, iteration)
+        return taken
 
     def _conclude(self, studies: Sequence[_Study], probing: Drawing, iteration: int) -> None:
         for study in studies:
@@ -239,26 +255,24 @@ class Explorer:
                 if (id(study.tree), study.prefix(step)) not in needed:
                     probing.cancel(study.tree, study.prefix(step))
 
-    def _choose(self, tree: RolloutTree, iteration: int, counts: Counter[str]) -> list[_Study]:
-        """The trajectories of a tree to explore."""
+    def _choose(self, tree: RolloutTree, iteration: int, counts: Counter[str]) -> Share:
+        """The trajectories of a tree to explore; there may be none."""
         draw = seeded_draw(self.seed, iteration, "explore", tree.problem.id)
         if draw.random() >= self.plan.reset_probability:
-            return []
+            return Share(tree, ())
         if self.plan.mixed_only and not _mixed(tree):
             counts["undecidable_group"] += 1
-            return []
+            return Share(tree, ())
         candidates = [i for i in tree.trajectories if tree.samples[i].reward is not None]
         if self.plan.explore == "failed":
             candidates = [i for i in candidates if tree.samples[i].reward == 0]
         chosen = draw.sample(candidates, min(self.plan.explored, len(candidates)))
-        studies = [self._study(tree, index) for index in sorted(chosen)]
-        counts["single_step"] += sum(len(study.boundaries) <= 2 for study in studies)
-        return [study for study in studies if len(study.boundaries) > 2]
+        bounded = [(index, self._boundaries(tree.samples[index])) for index in sorted(chosen)]
+        counts["single_step"] += sum(len(boundaries) <= 2 for _, boundaries in bounded)
+        return Share(tree, tuple(its for its in bounded if len(its[1]) > 2))
 
-    def _study(self, tree: RolloutTree, index: int) -> _Study:
-        sample = tree.samples[index]
-        pieces = token_pieces(self.tokenizer, sample.tokens)
-        return _Study(tree, index, self.segmenter.boundaries(pieces, sample.logprobs))
+    def _boundaries(self, sample: Sample) -> tuple[int, ...]:
+        return self.segmenter.boundaries(token_pieces(self.tokenizer, sample.tokens), sample.logprobs)
 
     def _reset(self, trees: Sequence[RolloutTree], iteration: int, counts: Counter[str]) -> None:
         """Bring the group at every critical prefix to size; the probes made there are part of it."""
@@ -276,6 +290,10 @@ class Explorer:
     def _drawing(self, purpose: Purpose, iteration: int, counts: Counter[str]) -> Drawing:
         seed = seeded(self.seed, iteration)
         return Drawing(self.engine, self.tokenizer, self.source, self.sampling, purpose, seed, counts, self.listener)
+
+
+def _studies(share: Share) -> list[_Study]:
+    return [_Study(share.tree, index, boundaries) for index, boundaries in share.trajectories]
 
 
 def _mixed(tree: RolloutTree) -> bool:

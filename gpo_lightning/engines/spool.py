@@ -61,20 +61,23 @@ class Spool:
         """Write to the journal of ``version`` from now on.
 
         Returns:
-            what it holds from a run before this one, one entry a poll; ``None`` where it was open already.
+            what is there from a run before this one, one entry a poll: of this process, then of the others, whose
+            searches may fall to this one now; ``None`` where the journal was open already.
         """
         path = self.journal(version)
         if path == self._path:
             return None
         self.close()
         self._path = path
-        if not path.exists():
-            return []
-        lines, whole = _read(path)
-        if whole < path.stat().st_size:
+        others = sorted(set(self._journals(version)) - {path})
+        lines, whole = _read(path) if path.exists() else ([], 0)
+        if path.exists() and whole < path.stat().st_size:
             # What follows a torn line could not be told from it.
             os.truncate(path, whole)
-        return lines
+        return lines + [line for other in others for line in _read(other)[0]]
+
+    def _journals(self, version: int) -> Iterator[Path]:
+        return self.directory.glob(f"version-{version:06d}-rank*.journal")
 
     def append(self, finished: Sequence[Finished]) -> None:
         """Add one poll.
@@ -111,9 +114,9 @@ class Spool:
             self._forced = monotonic()
 
     def discard(self, before: int) -> None:
-        """Remove this rank's journals of versions under ``before``."""
-        for path in sorted(self.directory.glob(f"version-*-rank{self.rank}.journal")):
-            if path < self.journal(before) and path != self._path:
+        """Remove all ranks' journals of versions under ``before``, which every rank must be done with."""
+        for path in self.directory.glob("version-*-rank*.journal"):
+            if path.name.split("-rank")[0] < f"version-{before:06d}" and path != self._path:
                 path.unlink(missing_ok=True)
 
     def clear(self) -> None:

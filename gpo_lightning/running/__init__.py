@@ -13,6 +13,7 @@ from gpo_lightning.running.random_state import random_state, restore_random_stat
 from gpo_lightning.running.rank_states import rank_states, restore_rank_state
 from gpo_lightning.running.ranks import gather, reduced
 from gpo_lightning.running.run_directory import run_directory
+from gpo_lightning.running.sharing import Dealt, Queued, sharing
 from gpo_lightning.running.signals import EXIT_CODE, StopSignals
 
 __all__ = [
@@ -21,8 +22,10 @@ __all__ = [
     "AtomicCheckpointIO",
     "BadSteps",
     "Checkpoint",
+    "Dealt",
     "KeptRollouts",
     "LastRun",
+    "Queued",
     "ResumableFitLoop",
     "StopSignals",
     "find_last_run",
@@ -35,4 +38,5 @@ __all__ = [
     "restore_random_state",
     "restore_rank_state",
     "run_directory",
+    "sharing",
 ]
