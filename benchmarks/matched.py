@@ -1,6 +1,6 @@
 """Methods at matched compute: held-out accuracy when every method has spent the same tokens on rollouts.
 
-    python benchmarks/matched.py [methods ...] [--tasks chains-8 chains-16] [--tokens 150000] [--seeds 0 1 2]
+    python benchmarks/matched.py [methods ...] [--tasks chains-8 chains-16] [--tokens 150000] [--seeds 0 1 2] [--go-on]
 
 Probes and prefixes count like any other token. A run is measured after each iteration; a method's accuracy at a budget
 is interpolated between the two iterations around it. Writes benchmarks/results/matched.json; methods and tasks that
@@ -10,6 +10,7 @@ were not asked for stay in it as they were.
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -68,20 +69,22 @@ def command(method: str, task: str, tokens: int, seed: int, folder: Path) -> lis
     ]
 
 
-def run(method: str, task: str, tokens: int, seed: int, core: int) -> list[tuple[float, float]]:
+def run(method: str, task: str, tokens: int, seed: int, core: int, go_on: bool) -> list[tuple[float, float]]:
     """A training run on one core: (tokens spent, held-out accuracy) after each iteration."""
-    folder = ROOT / "runs" / "matched" / f"{task}-{method.replace(' ', '_')}-{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log.txt").open("w") as log:
-        subprocess.run(
-            command(method, task, tokens, seed, folder),
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            check=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-        )
+    folder = ROOT / "runs" / "matched" / f"{task}-{re.sub(r'[^a-z0-9]+', '_', method)}-{tokens}-{seed}"
+    if not (go_on and (folder / "finished").exists()):
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "log.txt").open("w") as log:
+            subprocess.run(
+                command(method, task, tokens, seed, folder),
+                cwd=ROOT,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                check=True,
+                preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            )
+        (folder / "finished").touch()
     moments = json.loads((folder / "last" / "evaluation" / "results.json").read_text())["heldout"]
     accuracy = {int(moment): its["overall"]["means"]["accuracy"]["mean"] for moment, its in moments.items()}
     spent = {0: 0.0}
@@ -119,6 +122,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
     parser.add_argument("--tokens", type=int, default=150_000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--go-on", action="store_true", help="read the runs that a call before this one finished")
     options = parser.parse_args()
     if unknown := set(options.methods) - set(METHODS):
         parser.error(f"no method is called {', '.join(sorted(unknown))}")
@@ -129,7 +133,7 @@ def main() -> None:
     def measure(method: str, task: str, seed: int) -> list[tuple[float, float]]:
         core = cores.get()
         try:
-            return run(method, task, options.tokens, seed, core)
+            return run(method, task, options.tokens, seed, core, options.go_on)
         finally:
             cores.put(core)
 

@@ -95,8 +95,7 @@ def test_several_benchmarks_in_one_run(
     assert [line.split("|")[1].strip() for line in tables.splitlines()[2:4]] == ["short", "long"]
     assert "**mean over categories**" in tables
     assert all(line in shown for line in tables.splitlines() if "even" in line)
-    assert f"{stage}/accuracy" in shown
-    assert f"{stage}/long/accuracy" in shown
+    assert f"{stage}/accuracy" not in shown, "Lightning's tables would say it all again"
     scalars = EventAccumulator(str(run_directory(tmp_path))).Reload().Tags()["scalars"]
     assert {"eval/long/accuracy", "eval/short/pass_at_3", "eval/short/accuracy/odd", f"{stage}/accuracy"} <= set(
         scalars

@@ -29,7 +29,7 @@ def policy(tokens: tuple[int, ...]) -> Mapping[int, float]:
 def main(rank: int, port: str, how: str) -> None:
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     sharing = Dealt(rank, 2) if how == "dealt" else Queued(rank, room=8)
-    plan = RolloutPlan(group=8, reset_probability=1.0, resets=8)
+    plan = RolloutPlan(group=8, reset_probability=1.0, resets=24)
     parts = (Newline(min_tokens=1), Exhaustive(4), MaxAdvantage())
     engine = Scripted(policy, eos=EOS, context=100)
     explorer = Explorer(engine, Words(), Pivots(), plan, Sampling(20), *parts, sharing=sharing)  # type: ignore[arg-type]
