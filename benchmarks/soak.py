@@ -14,8 +14,10 @@ import random
 import shutil
 import signal
 import sys
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -156,24 +158,28 @@ def kills(count: int, folder: Path, seed: int) -> dict[str, Any]:
 
 
 def long_run(iterations: int, folder: Path) -> dict[str, Any]:
-    """Memory, open files and processes over many tiny iterations."""
+    """Memory, open files, threads, processes and temporary files over many tiny iterations."""
     folder.mkdir(parents=True)
     record = folder / "record.json"
+    with temporary_files_in(folder / "temporary") as leftovers:
 
-    def work() -> None:
-        readings: list[tuple[int, float, int, int]] = []
+        def work() -> None:
+            readings: list[tuple[int, float, int, int, int, int]] = []
 
-        def note(self: GPOModule) -> None:
-            gc.collect()
-            resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-            files, threads = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
-            readings.append((self.trainer.current_epoch, resident, files, threads))
-            record.write_text(json.dumps(readings))
+            def note(self: GPOModule) -> None:
+                gc.collect()
+                resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+                files, threads = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+                children = len(children_of(os.getpid()))
+                readings.append((self.trainer.current_epoch, resident, files, threads, children, len(leftovers())))
+                record.write_text(json.dumps(readings))
 
-        GPOModule.on_train_epoch_end = note  # type: ignore[method-assign]
-        fit(folder, f"--trainer.max_epochs={iterations}", "--data.problems.steps=2", "--data.sampling.max_tokens=16")
+            GPOModule.on_train_epoch_end = note  # type: ignore[method-assign]
+            length = f"--trainer.max_epochs={iterations}"
+            fit(folder, length, "--data.problems.steps=2", "--data.sampling.max_tokens=16")
 
-    status = child(work)
+        status = child(work)
+        left_over = leftovers()
     readings = json.loads(record.read_text())
     # The first iterations fill caches.
     later = readings[len(readings) // 4 :]
@@ -185,7 +191,41 @@ def long_run(iterations: int, folder: Path) -> dict[str, Any]:
         "mib_an_iteration": round(slope, 4),
         "open_files": [later[0][2], later[-1][2]],
         "threads": [later[0][3], later[-1][3]],
+        "children": [later[0][4], later[-1][4]],
+        "temporary_files": [later[0][5], later[-1][5]],
+        "left_over": left_over,
     }
+
+
+@contextmanager
+def temporary_files_in(folder: Path) -> Generator[Callable[[], list[str]]]:
+    """Give the processes started within a folder for temporary files; yields what lists those that are there.
+
+    Folders in shared memory lie elsewhere; those that were not there before and are named as ours are listed too.
+    """
+    folder.mkdir(parents=True)
+    before, was = set(_shared_memory()), os.environ.get("TMPDIR")
+    os.environ["TMPDIR"], tempfile.tempdir = str(folder), None
+    try:
+        yield lambda: sorted([path.name for path in folder.iterdir()] + list(set(_shared_memory()) - before))
+    finally:
+        tempfile.tempdir = None
+        os.environ.pop("TMPDIR")
+        if was is not None:
+            os.environ["TMPDIR"] = was
+
+
+def _shared_memory() -> list[str]:
+    return [path.name for path in Path("/dev/shm").glob("gpo-*")]
+
+
+def children_of(pid: int) -> list[int]:
+    """Processes that a process started and that are still there."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found += map(int, task.read_text().split())
+    return found
 
 
 def _slope(points: list[tuple[float, float]]) -> float:

@@ -145,19 +145,23 @@ def test_a_vllm_process_that_is_killed_or_stopped_costs_only_what_was_in_flight(
 
     engine = VLLM(memory_gib=0.1)
     subject = supervised(tiny_policy, engine, Recovery(patience=45))
+    # Long enough that none can be done when the first is, whatever the machine is busy with.
+    long = [Request(PROMPT, 400, Sampling(400), Purpose.SAMPLE, seed) for seed in range(24)]
+    short = Request(PROMPT, 2, Sampling(2), Purpose.SAMPLE, 99)
     try:
         for blow in (signal.SIGKILL, signal.SIGSTOP):
-            for request in ASKED:
-                subject.submit(request)
+            restarts = subject.restarts
+            asked = {subject.submit(request) for request in (*long, short)}
             arrived = [c.handle for c in subject.poll()]
             for process in _processes(engine._engine):
                 os.kill(process.pid, blow)
+            assert 0 < len(arrived) < len(asked), "the blow is to come in the middle"
             while made := subject.poll():
                 arrived += [c.handle for c in made]
-            assert len(arrived) == len(set(arrived)) == len(ASKED)
-        # A machine that is very busy may be taken for a hung engine once more.
-        assert subject.restarts >= 2
-        assert subject.ledger.accounts[Purpose.SAMPLE].requests == 2 * len(ASKED)
+            assert sorted(arrived) == sorted(asked), "each once"
+            # A machine that is very busy may be taken for a hung engine once more.
+            assert subject.restarts > restarts
+        assert subject.ledger.accounts[Purpose.SAMPLE].requests == 2 * (len(long) + 1)
         subject.sync(tiny_policy, 8)
         assert len(subject.generate(ASKED)) == len(ASKED)
     finally:
