@@ -1,6 +1,10 @@
 """Kills a run at random moments, takes it up again, and compares what it leaves with an uninterrupted one, to the bit.
 
-    python benchmarks/soak.py --kills 20 --iterations 200
+    python benchmarks/soak.py --kills 20 --engine-kills 10 --iterations 200
+
+Then one run whose vLLM engine and whose grader are killed from outside, again and again; and one of many iterations,
+whose memory, files and processes must not grow. A number of 0 leaves a part out; what is run is written into the JSON
+beside what was there.
 
 Kills are SIGKILL, at a random moment within a phase; the phases take turns. Children are forked from a process that has
 already imported everything, so that most of the time is spent in the run itself.
@@ -16,7 +20,8 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Generator
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
@@ -26,9 +31,11 @@ import torch
 
 from gpo_lightning.cli import main as gpo
 from gpo_lightning.engines import Purpose, Transformers
+from gpo_lightning.grading import Case, Grade, Grader, Maths
 from gpo_lightning.module import GPOModule
 from gpo_lightning.problems import ModularChains
 from gpo_lightning.running import AtomicCheckpointIO
+from gpo_lightning.tree import read_trees
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -157,6 +164,144 @@ def kills(count: int, folder: Path, seed: int) -> dict[str, Any]:
     return {"kills": sum(r["killed"] for r in results), "identical": good, "results": results}
 
 
+class Algebra(Grader):
+    """Has the number after the mark compared as part of a formula, so that every response goes to a worker process."""
+
+    inner = Maths(workers=1)
+
+    def grade(self, response: str, answer: str, metadata: Mapping[str, Any]) -> Grade:
+        return self.grade_all([Case(response, answer, metadata)])[0]
+
+    def grade_all(self, cases: Sequence[Case]) -> list[Grade]:
+        asked = [
+            Case(rf"\boxed{{x+{case.response.rpartition('#')[2].strip() or '0'}}}", f"{case.answer}+x", case.metadata)
+            for case in cases
+        ]
+        return self.inner.grade_all(asked)
+
+
+class AlgebraicChains(ModularChains):
+    """Modular chains, graded by algebra."""
+
+    @property
+    def grader(self) -> Grader:
+        return Algebra()
+
+
+PROBLEMS, GROUP = 4, 4
+KILLED = [
+    f"--data.plan={{problems: {PROBLEMS}, group: {GROUP}, resets: 4, reset_probability: 1.0}}",
+    "--data.problems={class_path: soak.AlgebraicChains, init_args: {steps: 4, heldout_size: 16}}",
+    "--data.engine={class_path: gpo_lightning.engines.VLLM, init_args: {memory_gib: 0.1}}",
+    # A machine that is busy starts slowly.
+    "--data.recovery={restarts: 5}",
+]
+
+
+def engine_kills(count: int, folder: Path, seed: int) -> dict[str, Any]:
+    """One run in which the engine's process and the grader's are killed from outside, ``count`` times each."""
+    folder.mkdir(parents=True)
+    # More iterations than kills: after each the engine makes something, so there is one an iteration at least.
+    epochs = count + 2
+    with temporary_files_in(folder / "temporary") as leftovers:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                fit(folder, *KILLED, f"--trainer.max_epochs={epochs}")
+                status = 0
+            finally:
+                os._exit(status)
+        killer = Killer(pid, folder, count, random.Random(seed))
+        killer.work()
+        status = os.waitpid(pid, 0)[1]
+        left_over = leftovers()
+    directory = max(folder.glob("runs/quickstart/version_*"))
+    summary = json.loads((directory / "summary.json").read_text()) if status == 0 else {"events": {}, "tokens": {}}
+    made, groups = Counter[str](), list[int]()
+    for file in sorted((directory / "rollouts").glob("*.parquet")):
+        for tree in read_trees(file):
+            groups.append(sum(sample.purpose is Purpose.SAMPLE for sample in tree.samples))
+            made.update({str(its.purpose): len(its.tokens) - its.start for its in tree.samples})
+    in_training = {purpose: n for purpose, n in summary["tokens"].items() if purpose != Purpose.EVALUATION}
+    return {
+        "killed": {"engine": killer.killed["engine"], "grader": killer.killed["grader"]},
+        "finished": status == 0,
+        "events": summary["events"],
+        "iterations": epochs,
+        "problems": [len(groups), epochs * PROBLEMS],
+        "rollouts": [sum(groups), epochs * PROBLEMS * GROUP],
+        "tokens_in_files_and_ledger": [dict(sorted(made.items())), dict(sorted(in_training.items()))],
+        "nothing_lost_or_twice": groups == [GROUP] * (epochs * PROBLEMS) and made == in_training,
+        "left_over": left_over,
+        "processes_left": children_of(os.getpid()),
+    }
+
+
+class Killer:
+    """Kills a run's engine and grader from outside, each time at a random moment after rollouts have arrived.
+
+    Args:
+        run: process of the run.
+        folder: where it runs.
+        count: kills of each.
+        draw: of the moments.
+    """
+
+    def __init__(self, run: int, folder: Path, count: int, draw: random.Random) -> None:
+        self.run, self.folder, self.count, self.draw = run, folder, count, draw
+        self.killed: Counter[str] = Counter()
+
+    def work(self) -> None:
+        """Until all are done, or the run has ended."""
+        for number in range(self.count):
+            if not self._wait_for_rollouts():
+                return
+            for kind in self.draw.sample(("engine", "grader"), 2):
+                sleep(self.draw.uniform(0, 0.5))
+                self._kill(kind)
+            print(f"{number + 1:3d} killed: {dict(self.killed)}", flush=True)
+
+    def _wait_for_rollouts(self) -> bool:
+        """Whether rollouts have arrived since; ``False`` where the run has ended."""
+        before = self._spooled()
+        while self._spooled() == before or not self._pids("engine") or not self._pids("grader"):
+            if os.waitid(os.P_PID, self.run, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return False
+            sleep(0.05)
+        return True
+
+    def _spooled(self) -> dict[str, int]:
+        sizes: dict[str, int] = {}
+        for path in self.folder.glob("runs/quickstart/version_*/spool/*.journal"):
+            with suppress(OSError):
+                sizes[path.name] = path.stat().st_size
+        return {} if not sizes else {max(sizes): sizes[max(sizes)]}
+
+    def _kill(self, kind: str) -> None:
+        for pid in self._pids(kind):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                self.killed[kind] += 1
+
+    def _pids(self, kind: str) -> list[int]:
+        mark = {"engine": b"spawn_main", "grader": b"gpo_lightning.grading.worker"}[kind]
+        return [pid for pid in children_of(self.run) if mark in _command(pid)]
+
+
+def _command(pid: int) -> bytes:
+    """Empty where the process is gone."""
+    try:
+        path = Path(f"/proc/{pid}")
+        return (
+            b"spawn_main"
+            if path.joinpath("comm").read_bytes().startswith(b"VLLM")
+            else path.joinpath("cmdline").read_bytes()
+        )
+    except OSError:
+        return b""
+
+
 def long_run(iterations: int, folder: Path) -> dict[str, Any]:
     """Memory, open files, threads, processes and temporary files over many tiny iterations."""
     folder.mkdir(parents=True)
@@ -201,13 +346,13 @@ def long_run(iterations: int, folder: Path) -> dict[str, Any]:
 def temporary_files_in(folder: Path) -> Generator[Callable[[], list[str]]]:
     """Give the processes started within a folder for temporary files; yields what lists those that are there.
 
-    Folders in shared memory lie elsewhere; those that were not there before and are named as ours are listed too.
+    Folders in shared memory lie elsewhere; those whose name says that a process of ours made them are listed too.
     """
     folder.mkdir(parents=True)
-    before, was = set(_shared_memory()), os.environ.get("TMPDIR")
+    before, was = _shared_memory(), os.environ.get("TMPDIR")
     os.environ["TMPDIR"], tempfile.tempdir = str(folder), None
     try:
-        yield lambda: sorted([path.name for path in folder.iterdir()] + list(set(_shared_memory()) - before))
+        yield lambda: sorted({path.name for path in folder.iterdir()} | (_shared_memory() - before))
     finally:
         tempfile.tempdir = None
         os.environ.pop("TMPDIR")
@@ -215,8 +360,10 @@ def temporary_files_in(folder: Path) -> Generator[Callable[[], list[str]]]:
             os.environ["TMPDIR"] = was
 
 
-def _shared_memory() -> list[str]:
-    return [path.name for path in Path("/dev/shm").glob("gpo-*")]
+def _shared_memory() -> set[str]:
+    """Folders of processes that have ended: others may run on this machine."""
+    folders = [path.name for path in Path("/dev/shm").glob("gpo-weights-*-*")]
+    return {name for name in folders if not Path(f"/proc/{name.split('-')[2]}").exists()}
 
 
 def children_of(pid: int) -> list[int]:
@@ -238,6 +385,7 @@ def _slope(points: list[tuple[float, float]]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--engine-kills", type=int, default=10, help="of the engine's process, and of the grader's")
     parser.add_argument("--iterations", type=int, default=200, help="of the long run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("runs/soak"))
@@ -245,17 +393,20 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.folder.absolute()
     shutil.rmtree(folder, ignore_errors=True)
-    begin = monotonic()
-    result: dict[str, Any] = {"machine": "2 cores of a shared x86-64 virtual machine", "seed": options.seed}
-    if options.kills:
-        result["kill"] = kills(options.kills, folder, options.seed)
-        print(f"{result['kill']['identical']} of {options.kills} ended as the uninterrupted run did, to the bit")
-    if options.iterations:
-        result["long"] = long_run(options.iterations, folder / "long")
-        print(result["long"])
-    result["seconds"] = round(monotonic() - begin, 1)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=2) + "\n")
+    result: dict[str, Any] = json.loads(options.output.read_text()) if options.output.exists() else {}
+    result |= {"machine": "2 cores of a shared x86-64 virtual machine", "seed": options.seed}
+    parts: list[tuple[str, int, Callable[[], dict[str, Any]]]] = [
+        ("kill", options.kills, lambda: kills(options.kills, folder, options.seed)),
+        ("engine_kill", options.engine_kills, lambda: engine_kills(options.engine_kills, folder / "e", options.seed)),
+        ("long", options.iterations, lambda: long_run(options.iterations, folder / "long")),
+    ]
+    for name, wanted, run in parts:
+        if wanted:
+            begin = monotonic()
+            result[name] = run() | {"seconds": round(monotonic() - begin, 1)}
+            print(name, {key: value for key, value in result[name].items() if key != "results"})
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            options.output.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from gpo_lightning.critical import (
 from gpo_lightning.engines import Engine, Recovery, Sampling, Spool, Spooled, Supervised, choose_engine
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.experience import Batch, Example, ExperienceBuilder, MicroBatch, schedule, solution_trees
+from gpo_lightning.grading import grader_events
 from gpo_lightning.metrics import Benchmark, respond
 from gpo_lightning.policy import Policy
 from gpo_lightning.problems import LabelledSource, LabelledTrajectory, Problem, ProblemSource
@@ -114,6 +115,7 @@ class RolloutDataModule(LightningDataModule):
         self._supervised = Supervised(self._made_by, recovery)
         self._engine: Engine = self._supervised
         self._events: Counter[str] = Counter()
+        self._graders_before = grader_events()
         self._chosen = engine == "auto"
         self._loader: tuple[int, DataLoader[Sealed[Batch]]] | None = None
         self._random_state: dict[str, Any] | None = None
@@ -133,8 +135,7 @@ class RolloutDataModule(LightningDataModule):
         if stage != "fit":
             return
         self.directory = run_directory(trainer)
-        spool = Spool(self.directory / SPOOL, self._rank)
-        self._engine = Spooled(self._supervised, spool, lambda: self.check_signals())
+        self.spool_in(self.directory / SPOOL)
         if cast(Any, trainer).reload_dataloaders_every_n_epochs != 1:
             raise ConfigError(
                 "trainer.reload_dataloaders_every_n_epochs must be 1: every epoch has rollouts of its own."
@@ -145,6 +146,15 @@ class RolloutDataModule(LightningDataModule):
                 f"data.plan.group is {self.plan.group}, but {type(builder).__name__} compares at least "
                 f"{builder.least_group} responses to a problem. Raise data.plan.group."
             )
+
+    def spool_in(self, folder: Path) -> None:
+        """Keep what the engine finishes in a folder, and answer from what a stopped run left there."""
+        self._engine = Spooled(self._supervised, Spool(folder, self._rank), lambda: self.check_signals())
+
+    def clear_spool(self) -> None:
+        """Remove what is spooled: its use is over."""
+        if isinstance(self._engine, Spooled):
+            self._engine.spool.clear()
 
     def builder(self, loss: "Loss") -> ExperienceBuilder:
         """The experience builder for a loss.
@@ -181,8 +191,9 @@ class RolloutDataModule(LightningDataModule):
 
     @property
     def events(self) -> Counter[str]:
-        """What befell this rank, and was mended: engine restarts, skipped steps."""
-        return self._events + Counter(engine_restarts=self._supervised.restarts)
+        """What befell this rank, and was mended: engine restarts, graders that were killed, skipped steps."""
+        now = Counter(engine_restarts=self._supervised.restarts) + (grader_events() - self._graders_before)
+        return self._events + now + Counter({f"server_{name}": n for name, n in self._made_by.faults.items()})
 
     def note(self, event: str) -> None:
         """Count something that went wrong and was mended."""
@@ -386,8 +397,7 @@ class RolloutDataModule(LightningDataModule):
 
     def teardown(self, stage: str) -> None:
         self.close()
-        if isinstance(self._engine, Spooled):
-            self._engine.spool.clear()
+        self.clear_spool()
 
     def close(self) -> None:
         """End the engine; it starts again when it is needed."""

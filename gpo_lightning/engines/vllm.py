@@ -254,7 +254,9 @@ def served_rank(rank: int) -> int:
 
 def _weight_directory() -> Path:
     memory = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="gpo-weights-", dir=memory if os.access(memory, os.W_OK) else None))
+    return Path(
+        tempfile.mkdtemp(prefix=f"gpo-weights-{os.getpid()}-", dir=memory if os.access(memory, os.W_OK) else None)
+    )
 
 
 def child_environment() -> dict[str, str]:

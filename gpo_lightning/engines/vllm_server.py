@@ -99,7 +99,7 @@ class VLLMServer(Engine):
 
     @property
     def faults(self) -> dict[str, int]:
-        """What went wrong and was mended: requests repeated, servers revived."""
+        """Requests repeated, servers revived."""
         mended = Counter(self._mended)
         if self._fleet is not None:
             mended.update(repeated=self._fleet.repeated, revived=self._fleet.revived)
