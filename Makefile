@@ -87,7 +87,7 @@ suite: setup ## every benchmark on small subsets of ../shared/data with SmolLM2,
 bench-graders: setup ## graders against others' verdicts, hostile texts and the clock; DATA=../shared/data
 	$(BIN)/python benchmarks/graders.py --data "$(DATA)"
 
-soak: setup ## kill a run at 20 random moments and take it up again; 200 iterations for leaks; SOAK_ARGS="--kills 5"
+soak: setup ## kill a run, its engine and its grader at random moments; 200 iterations for leaks; SOAK_ARGS="--kills 5"
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py $(SOAK_ARGS)
 
 losses: setup ## run every loss for a few iterations and print a table

@@ -11,6 +11,7 @@ already imported everything, so that most of the time is spent in the run itself
 """
 
 import argparse
+import atexit
 import gc
 import json
 import os
@@ -188,7 +189,7 @@ class AlgebraicChains(ModularChains):
         return Algebra()
 
 
-PROBLEMS, GROUP = 4, 4
+PROBLEMS, GROUP = 8, 8
 KILLED = [
     f"--data.plan={{problems: {PROBLEMS}, group: {GROUP}, resets: 4, reset_probability: 1.0}}",
     "--data.problems={class_path: soak.AlgebraicChains, init_args: {steps: 4, heldout_size: 16}}",
@@ -211,6 +212,7 @@ def engine_kills(count: int, folder: Path, seed: int) -> dict[str, Any]:
                 fit(folder, *KILLED, f"--trainer.max_epochs={epochs}")
                 status = 0
             finally:
+                atexit._run_exitfuncs()  # type: ignore[attr-defined]
                 os._exit(status)
         killer = Killer(pid, folder, count, random.Random(seed))
         killer.work()
@@ -222,7 +224,8 @@ def engine_kills(count: int, folder: Path, seed: int) -> dict[str, Any]:
     for file in sorted((directory / "rollouts").glob("*.parquet")):
         for tree in read_trees(file):
             groups.append(sum(sample.purpose is Purpose.SAMPLE for sample in tree.samples))
-            made.update({str(its.purpose): len(its.tokens) - its.start for its in tree.samples})
+            for sample in tree.samples:
+                made[str(sample.purpose)] += len(sample.tokens) - sample.start
     in_training = {purpose: n for purpose, n in summary["tokens"].items() if purpose != Purpose.EVALUATION}
     return {
         "killed": {"engine": killer.killed["engine"], "grader": killer.killed["grader"]},
@@ -251,6 +254,7 @@ class Killer:
     def __init__(self, run: int, folder: Path, count: int, draw: random.Random) -> None:
         self.run, self.folder, self.count, self.draw = run, folder, count, draw
         self.killed: Counter[str] = Counter()
+        self._latest = ("", 0)
 
     def work(self) -> None:
         """Until all are done, or the run has ended."""
@@ -258,25 +262,27 @@ class Killer:
             if not self._wait_for_rollouts():
                 return
             for kind in self.draw.sample(("engine", "grader"), 2):
-                sleep(self.draw.uniform(0, 0.5))
+                sleep(self.draw.uniform(0, 0.3))
                 self._kill(kind)
             print(f"{number + 1:3d} killed: {dict(self.killed)}", flush=True)
 
     def _wait_for_rollouts(self) -> bool:
         """Whether rollouts have arrived since; ``False`` where the run has ended."""
         before = self._spooled()
-        while self._spooled() == before or not self._pids("engine") or not self._pids("grader"):
+        while self._spooled() <= before or not self._pids("engine") or not self._pids("grader"):
             if os.waitid(os.P_PID, self.run, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                 return False
-            sleep(0.05)
+            sleep(0.01)
         return True
 
-    def _spooled(self) -> dict[str, int]:
-        sizes: dict[str, int] = {}
+    def _spooled(self) -> tuple[str, int]:
+        """The latest journal and its size; it only grows, until a later one begins."""
+        sizes = [("", 0)]
         for path in self.folder.glob("runs/quickstart/version_*/spool/*.journal"):
             with suppress(OSError):
-                sizes[path.name] = path.stat().st_size
-        return {} if not sizes else {max(sizes): sizes[max(sizes)]}
+                sizes.append((path.name, path.stat().st_size))
+        self._latest = max(*sizes, self._latest)
+        return self._latest
 
     def _kill(self, kind: str) -> None:
         for pid in self._pids(kind):
@@ -352,7 +358,11 @@ def temporary_files_in(folder: Path) -> Generator[Callable[[], list[str]]]:
     before, was = _shared_memory(), os.environ.get("TMPDIR")
     os.environ["TMPDIR"], tempfile.tempdir = str(folder), None
     try:
-        yield lambda: sorted({path.name for path in folder.iterdir()} | (_shared_memory() - before))
+        # Compiled kernels are kept on purpose.
+        yield lambda: sorted(
+            {path.name for path in folder.iterdir() if not path.name.startswith("torchinductor")}
+            | (_shared_memory() - before)
+        )
     finally:
         tempfile.tempdir = None
         os.environ.pop("TMPDIR")

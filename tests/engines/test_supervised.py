@@ -1,7 +1,11 @@
 """An engine that dies or hangs is started again with the same weights, and everything asked for arrives, once."""
 
+import os
+import signal
+import tempfile
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -138,9 +142,6 @@ def test_a_recovery_that_cannot_work_is_refused() -> None:
 @pytest.mark.vllm
 @pytest.mark.long
 def test_a_vllm_process_that_is_killed_or_stopped_costs_only_what_was_in_flight(tiny_policy: Policy) -> None:
-    import os
-    import signal
-
     from gpo_lightning.engines.vllm import _processes
 
     engine = VLLM(memory_gib=0.1)
@@ -166,3 +167,5 @@ def test_a_vllm_process_that_is_killed_or_stopped_costs_only_what_was_in_flight(
         assert len(subject.generate(ASKED)) == len(ASKED)
     finally:
         subject.shutdown()
+    left = [*Path("/dev/shm").glob(f"gpo-weights-{os.getpid()}-*"), *Path(tempfile.gettempdir()).glob("gpo-weights-*")]
+    assert left == [], "weights of a dead engine would fill the memory"
