@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -101,18 +101,21 @@ class Parts(Whole):
     ) -> None:
         (scale,) = torch.autograd.grad(loss, self._scale_of)
         while True:
-            present, self._present = self._present, None
-            if present is not None:
-                if self._descend(present.loss * scale, parameters):
-                    self.learnt.append(replace(present, loss=present.loss.detach()))
-                else:
-                    self._halve(present.batch)
-            # Not even this name may hold the graph while the next one grows.
-            del present
+            too_big = self._go_back(scale, parameters)
+            if too_big is not None:
+                self._halve(too_big)
             if not self._left:
                 return
             with precision():
                 self._next()
+
+    def _go_back(self, scale: Tensor, parameters: Sequence[nn.Parameter]) -> Batch | None:
+        """The backward pass of the present part, whose graph is gone afterwards; the part, if it does not fit."""
+        present, self._present = cast(Learnt, self._present), None
+        if not _descend(present.loss * scale, parameters):
+            return present.batch
+        self.learnt.append(replace(present, loss=present.loss.detach()))
+        return None
 
     def _next(self) -> Learnt:
         """A forward pass over the next part that fits."""
@@ -128,23 +131,6 @@ class Parts(Whole):
             else:
                 return self._present
             self._halve(part)
-
-    def _descend(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> bool:
-        """Add the gradient of a part, or nothing of it if memory runs out in the middle."""
-        before = [parameter.grad for parameter in parameters]
-        for parameter in parameters:
-            parameter.grad = None
-        fits = True
-        try:
-            loss.backward()
-        except torch.OutOfMemoryError:
-            fits = False
-        for parameter, earlier in zip(parameters, before, strict=True):
-            if not fits or parameter.grad is None:
-                parameter.grad = earlier
-            elif earlier is not None:
-                parameter.grad = earlier.add_(parameter.grad)
-        return fits
 
     def _halve(self, part: Batch) -> None:
         if torch.cuda.is_available():
@@ -165,6 +151,24 @@ class Parts(Whole):
             part.size,
         )
         self._left += reversed(part.halves())
+
+
+def _descend(loss: Tensor, parameters: Sequence[nn.Parameter]) -> bool:
+    """Add the gradient of a part, or nothing of it if memory runs out in the middle."""
+    before = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    fits = True
+    try:
+        loss.backward()
+    except torch.OutOfMemoryError:
+        fits = False
+    for parameter, earlier in zip(parameters, before, strict=True):
+        if not fits or parameter.grad is None:
+            parameter.grad = earlier
+        elif earlier is not None:
+            parameter.grad = earlier.add_(parameter.grad)
+    return fits
 
 
 def _without_cutting(batch: Batch) -> TrainingError:
