@@ -151,11 +151,6 @@ class RolloutDataModule(LightningDataModule):
         """Keep what the engine finishes in a folder, and answer from what a stopped run left there."""
         self._engine = Spooled(self._supervised, Spool(folder, self._rank), lambda: self.check_signals())
 
-    def clear_spool(self) -> None:
-        """Remove what is spooled: its use is over."""
-        if isinstance(self._engine, Spooled):
-            self._engine.spool.clear()
-
     def builder(self, loss: "Loss") -> ExperienceBuilder:
         """The experience builder for a loss.
 
@@ -192,8 +187,7 @@ class RolloutDataModule(LightningDataModule):
     @property
     def events(self) -> Counter[str]:
         """What befell this rank, and was mended: engine restarts, graders that were killed, skipped steps."""
-        now = Counter(engine_restarts=self._supervised.restarts) + (grader_events() - self._graders_before)
-        return self._events + now + Counter({f"server_{name}": n for name, n in self._made_by.faults.items()})
+        return self._events + Counter(self._supervised.faults) + (grader_events() - self._graders_before)
 
     def note(self, event: str) -> None:
         """Count something that went wrong and was mended."""
@@ -397,7 +391,8 @@ class RolloutDataModule(LightningDataModule):
 
     def teardown(self, stage: str) -> None:
         self.close()
-        self.clear_spool()
+        if isinstance(self._engine, Spooled):
+            self._engine.spool.clear()
 
     def close(self) -> None:
         """End the engine; it starts again when it is needed."""

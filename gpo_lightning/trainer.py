@@ -139,7 +139,8 @@ class GPOTrainer(Trainer):
                 print(f"Critical step is the first wrong one: {errors_found(trajectories, rollouts.trees)}")
             write_trees(output / "rollouts.parquet", rollouts.trees)
             write_report(output / "report.html", rollouts.trees, model.policy.tokenizer)
-            datamodule.clear_spool()
+            # Nobody will ask the spool again.
+            datamodule.teardown("explore")
         finally:
             datamodule.close()
         curves = sum(len(tree.curves) for tree in rollouts.trees)
