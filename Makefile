@@ -71,7 +71,7 @@ $(DOCS_READY): $(READY)
 	@touch $@
 
 bench: setup ## run every benchmark; each prints a table and writes JSON
-	@set -e; for benchmark in $(wildcard benchmarks/[a-z]*.py) benchmarks/search; do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
+	@set -e; for benchmark in $(wildcard benchmarks/[a-z]*.py) benchmarks/search benchmarks/soak; do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
 
 bench-search: setup ## search strategies: simulated and real value curves, planted errors, overhead
 	$(BIN)/python benchmarks/search
@@ -87,8 +87,8 @@ suite: setup ## every benchmark on small subsets of ../shared/data with SmolLM2,
 bench-graders: setup ## graders against others' verdicts, hostile texts and the clock; DATA=../shared/data
 	$(BIN)/python benchmarks/graders.py --data "$(DATA)"
 
-soak: setup ## kill a run at 20 random moments and take it up again; 200 iterations for leaks; SOAK_ARGS="--kills 5"
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py $(SOAK_ARGS)
+soak: setup ## kill a run, its engine and its grader at random moments; 200 iterations for leaks; SOAK_ARGS="--kills 5"
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak $(SOAK_ARGS)
 
 losses: setup ## run every loss for a few iterations and print a table
 	$(BIN)/python benchmarks/losses.py

@@ -33,6 +33,7 @@ from gpo_lightning.critical import (
 from gpo_lightning.engines import Engine, Recovery, Sampling, Spool, Spooled, Supervised, choose_engine
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.experience import Batch, Example, ExperienceBuilder, MicroBatch, schedule, solution_trees
+from gpo_lightning.grading import grader_events
 from gpo_lightning.metrics import Benchmark, respond
 from gpo_lightning.policy import Policy
 from gpo_lightning.problems import LabelledSource, LabelledTrajectory, Problem, ProblemSource
@@ -116,6 +117,7 @@ class RolloutDataModule(LightningDataModule):
         self._supervised = Supervised(self._made_by, recovery)
         self._engine: Engine = self._supervised
         self._events: Counter[str] = Counter()
+        self._graders_before = grader_events()
         self._chosen = engine == "auto"
         self._loader: tuple[int, DataLoader[Sealed[Batch]]] | None = None
         self._random_state: dict[str, Any] | None = None
@@ -135,8 +137,7 @@ class RolloutDataModule(LightningDataModule):
         if stage != "fit":
             return
         self.directory = run_directory(trainer)
-        spool = Spool(self.directory / SPOOL, self._rank)
-        self._engine = Spooled(self._supervised, spool, lambda: self.check_signals())
+        self.spool_in(self.directory / SPOOL)
         if cast(Any, trainer).reload_dataloaders_every_n_epochs != 1:
             raise ConfigError(
                 "trainer.reload_dataloaders_every_n_epochs must be 1: every epoch has rollouts of its own."
@@ -147,6 +148,10 @@ class RolloutDataModule(LightningDataModule):
                 f"data.plan.group is {self.plan.group}, but {type(builder).__name__} compares at least "
                 f"{builder.least_group} responses to a problem. Raise data.plan.group."
             )
+
+    def spool_in(self, folder: Path) -> None:
+        """Keep what the engine finishes in a folder, and answer from what a stopped run left there."""
+        self._engine = Spooled(self._supervised, Spool(folder, self._rank), lambda: self.check_signals())
 
     def builder(self, loss: "Loss") -> ExperienceBuilder:
         """The experience builder for a loss.
@@ -183,8 +188,8 @@ class RolloutDataModule(LightningDataModule):
 
     @property
     def events(self) -> Counter[str]:
-        """What befell this rank, and was mended: engine restarts, skipped steps."""
-        return self._events + Counter(engine_restarts=self._supervised.restarts)
+        """What befell this rank, and was mended: engine restarts, graders that were killed, skipped steps."""
+        return self._events + Counter(self._supervised.faults) + (grader_events() - self._graders_before)
 
     def note(self, event: str) -> None:
         """Count something that went wrong and was mended."""

@@ -6,6 +6,7 @@ from typing import Any, cast
 import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
@@ -16,7 +17,7 @@ from gpo_lightning.losses import Loss
 from gpo_lightning.metrics import Estimate, Report, Tally, macro_average
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.problems import Problem
-from gpo_lightning.running import BadSteps
+from gpo_lightning.running import BadSteps, Learnt, Parts, Whole, mean_metrics
 from gpo_lightning.sealed import Sealed
 from gpo_lightning.tree import RolloutTree
 
@@ -58,6 +59,7 @@ class GPOModule(LightningModule):
             )
         self._divergence: Tensor | None = None
         self._bad_steps = BadSteps(bad_steps)
+        self._parts = Whole(self._learn)
 
     @property
     def data(self) -> RolloutDataModule:
@@ -74,24 +76,38 @@ class GPOModule(LightningModule):
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}}
 
-    def training_step(self, batch: Sealed[Batch], batch_idx: int) -> Tensor:
-        return self._learn(batch.content)
+    def on_fit_start(self) -> None:
+        # Only alone is a device free to go forward and back as often as it must.
+        if isinstance(self.trainer.strategy, SingleDeviceStrategy):
+            too_big, self._parts = self._parts.too_big, Parts(self._learn, lambda: self.data.note("micro_batches_cut"))
+            self._parts.too_big = too_big
 
-    def _learn(self, batch: Batch) -> Tensor:
-        if batch.outlook:
-            self._divergence = self._mean_drift(batch.outlook)
+    def training_step(self, batch: Sealed[Batch], batch_idx: int) -> Tensor:
+        if batch.content.outlook:
+            self._divergence = self._mean_drift(batch.content.outlook)
+        return self._parts.begin(batch.content)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        self._parts.backward(loss, parameters, self.trainer.precision_plugin.train_step_context)
+
+    def _learn(self, batch: Batch) -> Learnt:
         scores = replace(self.score(batch), divergence=self._divergence)
         terms = self.loss(scores, batch)
         # Lightning divides by the accumulated micro-batches and averages gradients over ranks.
         share = self.trainer.accumulate_grad_batches * self.trainer.world_size
         parts = [term / weight for term, weight in zip(terms.sums, batch.normalisers, strict=True)]
-        loss = torch.stack(parts).sum() * share
-        if not self._bad_steps.judge(batch, scores.logprobs, loss):
-            return loss
-        self.log("train/loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True, batch_size=1)
-        metrics = {f"train/{name}": value for name, value in terms.metrics.items()}
+        return Learnt(batch, scores.logprobs.detach(), torch.stack(parts).sum() * share, terms.metrics)
+
+    def on_after_backward(self) -> None:
+        learnt = self._parts.learnt
+        sound = [self._bad_steps.judge(its.batch, its.logprobs, its.loss) for its in learnt]
+        if not all(sound):
+            return
+        loss = torch.stack([its.loss for its in learnt]).sum()
+        self.log("train/loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=1)
+        metrics = {f"train/{name}": value for name, value in mean_metrics(learnt).items()}
         self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=1)
-        return loss
 
     def score(self, batch: Batch) -> Scores:
         """What the policy, and where the loss asks the reference and the value head, say of a batch's tokens.
@@ -196,9 +212,11 @@ class GPOModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["bad_steps_in_a_row"] = self._bad_steps.in_a_row
+        checkpoint["too_big"] = self._parts.too_big
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._bad_steps.in_a_row = checkpoint.get("bad_steps_in_a_row", 0)
+        self._parts.too_big = checkpoint.get("too_big")
 
     def load_trained(self, checkpoint: str) -> None:
         """Take the trained weights of a Lightning checkpoint."""

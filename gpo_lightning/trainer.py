@@ -18,7 +18,14 @@ from gpo_lightning.metrics import errors_found
 from gpo_lightning.module import GPOModule
 from gpo_lightning.problems import LabelledSource
 from gpo_lightning.report import write_report
-from gpo_lightning.running import AtomicCheckpointIO, ResumableFitLoop, StopSignals, find_last_run, read_checkpoint
+from gpo_lightning.running import (
+    SPOOL,
+    AtomicCheckpointIO,
+    ResumableFitLoop,
+    StopSignals,
+    find_last_run,
+    read_checkpoint,
+)
 from gpo_lightning.running.checkpoint import mid_iteration
 from gpo_lightning.running.last_run import go_on_in
 from gpo_lightning.running.signals import requeue, requeued, stopped
@@ -112,6 +119,8 @@ class GPOTrainer(Trainer):
     ) -> Rollouts:
         """Search the critical steps of a policy on problems, without training.
 
+        Killed, and started again with the same command, it goes on with what it had finished (``OUTPUT/spool``).
+
         Args:
             model: the policy.
             datamodule: problems, engine and search.
@@ -121,6 +130,7 @@ class GPOTrainer(Trainer):
         """
         self._load(model, ckpt_path)
         RolloutProgress().report(datamodule)
+        datamodule.spool_in(output / SPOOL)
         try:
             if labelled is None:
                 rollouts = datamodule.explore(model.policy, iteration=0)
@@ -129,6 +139,8 @@ class GPOTrainer(Trainer):
                 print(f"Critical step is the first wrong one: {errors_found(trajectories, rollouts.trees)}")
             write_trees(output / "rollouts.parquet", rollouts.trees)
             write_report(output / "report.html", rollouts.trees, model.policy.tokenizer)
+            # Nobody will ask the spool again.
+            datamodule.teardown("explore")
         finally:
             datamodule.close()
         curves = sum(len(tree.curves) for tree in rollouts.trees)

@@ -195,6 +195,11 @@ class Engine(ABC):
     def onload(self) -> None:
         """Undo :meth:`offload`."""
 
+    @property
+    def faults(self) -> dict[str, int]:
+        """What went wrong inside and was mended there, by name."""
+        return {}
+
     def alive(self) -> bool:
         """Whether its processes run; called from another thread."""
         return True

@@ -62,6 +62,11 @@ class Supervised(Engine):
     def capabilities(self) -> Capabilities:
         return self.engine.capabilities
 
+    @property
+    def faults(self) -> dict[str, int]:
+        inside = {f"server_{name}": count for name, count in self.engine.faults.items()}
+        return {"engine_restarts": self.restarts, **inside}
+
     def start(self, policy: "Policy", seed: int = 0) -> None:
         self._policy, self._seed = policy, seed
         self.engine.start(policy, seed)

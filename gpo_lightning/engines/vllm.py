@@ -3,12 +3,14 @@
 vLLM is imported only when the engine starts, and nothing else in the package imports it.
 """
 
+import atexit
 import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -81,7 +83,7 @@ class VLLM(Engine):
             ) from error
         self._stop_ids = list(policy.eos_ids)
         settings = self._settings(policy, seed)
-        with _environment(child_environment()):
+        with _environment(child_environment() | {"VLLM_RPC_BASE_PATH": _socket_directory()}):
             self._engine = LLMEngine.from_engine_args(EngineArgs(**settings), enable_multiprocessing=True)
 
     def _settings(self, policy: "Policy", seed: int) -> dict[str, Any]:
@@ -168,18 +170,20 @@ class VLLM(Engine):
             raise EngineError(f"Weights cannot change while {len(self._requests)} requests are in flight.")
         engine = self._running()
         previous, self._weights = self._weights, _weight_directory()
-        with _engine_failures():
-            if policy.lora is None:
-                policy.export_merged(self._weights)
-                engine.collective_rpc("reload_weights", kwargs={"weights_path": str(self._weights)})
-            else:
-                self._load_adapter(policy, self._weights, version)
-            # vLLM keeps cached prefixes of the old weights unless told otherwise.
-            if not engine.reset_prefix_cache():
-                raise EngineError("vLLM did not drop its prefix cache; rollouts would mix old and new weights.")
+        try:
+            with _engine_failures():
+                if policy.lora is None:
+                    policy.export_merged(self._weights)
+                    engine.collective_rpc("reload_weights", kwargs={"weights_path": str(self._weights)})
+                else:
+                    self._load_adapter(policy, self._weights, version)
+                # vLLM keeps cached prefixes of the old weights unless told otherwise.
+                if not engine.reset_prefix_cache():
+                    raise EngineError("vLLM did not drop its prefix cache; rollouts would mix old and new weights.")
+        finally:
+            if previous is not None:
+                shutil.rmtree(previous, ignore_errors=True)
         self.version = version
-        if previous is not None:
-            shutil.rmtree(previous, ignore_errors=True)
 
     def _load_adapter(self, policy: "Policy", directory: Path, version: int) -> None:
         """Load under a new path, then ask by a request that does not load again on every step."""
@@ -254,7 +258,17 @@ def served_rank(rank: int) -> int:
 
 def _weight_directory() -> Path:
     memory = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="gpo-weights-", dir=memory if os.access(memory, os.W_OK) else None))
+    return Path(
+        tempfile.mkdtemp(prefix=f"gpo-weights-{os.getpid()}-", dir=memory if os.access(memory, os.W_OK) else None)
+    )
+
+
+@cache
+def _socket_directory() -> str:
+    """For the sockets that vLLM leaves behind when its process is killed; one a process, for vLLM asks only once."""
+    directory = tempfile.mkdtemp(prefix="gpo-sockets-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
 
 
 def child_environment() -> dict[str, str]:

@@ -119,7 +119,8 @@ class Fleet:
         """Take the adapter back from the servers that are up."""
         if self.adapter is not None:
             for server in self.servers:
-                if server.up:
+                # One that is ours ends anyway, and may be hung.
+                if server.up and server.child is None:
                     await self._forget(server, self.adapter)
 
     async def complete(self, body: dict[str, Any]) -> Answer:
@@ -185,9 +186,14 @@ class Fleet:
             server.revival = asyncio.create_task(self._revive(server, cause))
 
     async def _revive(self, server: Server, cause: Exception) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.patience
         try:
             for pause in _pauses(self.patience):
                 await asyncio.sleep(pause)
+                if loop.time() > until + pause:
+                    # A hung server takes every attempt's whole time.
+                    break
                 if server.child is not None:
                     server.child.ensure_running()
                 adapter = self.adapter

@@ -71,6 +71,7 @@ class Client:
 
     def __init__(self, url: str, session: aiohttp.ClientSession, timeout: float) -> None:
         self.url, self._session, self._timeout = url.rstrip("/"), session, timeout
+        self._quick = min(_QUICK, timeout)
 
     async def model(self) -> ServedModel:
         """The base model; adapters are listed with it, and name it as their parent."""
@@ -118,7 +119,7 @@ class Client:
         except UnavailableError:
             return False
 
-    async def _ask(self, method: str, path: str, body: Any = None, timeout: float = _QUICK) -> dict[str, Any]:
+    async def _ask(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> dict[str, Any]:
         status, said = await self._say(method, path, body, timeout)
         if status == 429 or status >= 500:
             raise UnavailableError(f"{self.url} answered {status}: {said}")
@@ -129,14 +130,15 @@ class Client:
         except ValueError as error:
             raise RefusedError(self.url, status, "no JSON, so this is not a vLLM server") from error
 
-    async def _say(self, method: str, path: str, body: Any = None, timeout: float = _QUICK) -> tuple[int, str]:
-        """Status and text; of an error, its message."""
+    async def _say(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> tuple[int, str]:
+        """Status and text; of an error, its message. Without a timeout it is something quick."""
+        timeout = timeout or self._quick
         limit = aiohttp.ClientTimeout(total=timeout)
         try:
             async with self._session.request(method, self.url + path, json=body, timeout=limit) as response:
                 text = await response.text()
         except TimeoutError as error:
-            raise UnavailableError(f"{self.url}{path} did not answer within {timeout:.0f} s") from error
+            raise UnavailableError(f"{self.url}{path} did not answer within {timeout:g} s") from error
         except (aiohttp.ClientError, OSError, UnicodeDecodeError) as error:
             raise UnavailableError(f"{self.url}{path}: {error or type(error).__name__}") from error
         return response.status, text if response.status < 400 else _message(text)

@@ -13,9 +13,11 @@ import queue
 import shutil
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
@@ -25,12 +27,14 @@ from gpo_lightning.engines.engine import Capabilities, Completion, Engine, Purpo
 from gpo_lightning.engines.vllm_fleet import Fleet, Server
 from gpo_lightning.engines.vllm_http import Adapter, Answer, Client, completion, open_session
 from gpo_lightning.engines.vllm_launch import Child, Launch
-from gpo_lightning.errors import ConfigError, EngineError
+from gpo_lightning.errors import ConfigError, EngineDied, EngineError
 
 if TYPE_CHECKING:
     from gpo_lightning.policy import Policy
 
 T = TypeVar("T")
+_NOBODY = -1
+"""Handle of news that answer no request."""
 
 
 class VLLMServer(Engine):
@@ -86,6 +90,7 @@ class VLLMServer(Engine):
         self._finished: queue.SimpleQueue[tuple[int, Answer | BaseException]] = queue.SimpleQueue()
         self._failure: BaseException | None = None
         self._stop_ids: tuple[int, ...] = ()
+        self._mended: Counter[str] = Counter()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -94,9 +99,11 @@ class VLLMServer(Engine):
 
     @property
     def faults(self) -> dict[str, int]:
-        """What went wrong and was mended: requests repeated, servers revived."""
-        fleet = self._fleet
-        return {"repeated": fleet.repeated, "revived": fleet.revived} if fleet is not None else {}
+        """Requests repeated, servers revived."""
+        mended = Counter(self._mended)
+        if self._fleet is not None:
+            mended.update(repeated=self._fleet.repeated, revived=self._fleet.revived)
+        return dict(mended)
 
     def start(self, policy: "Policy", seed: int = 0) -> None:
         if self._fleet is not None:
@@ -151,8 +158,14 @@ class VLLMServer(Engine):
         handle = next(self._handles)
         work = background.begin(fleet.complete(completion(request, self._stop_ids)))
         self._pending[handle] = (request, work)
-        work.add_done_callback(lambda done: self._finished.put((handle, _outcome(done))))
+        work.add_done_callback(lambda done: self._arrived(handle, done))
         return handle
+
+    def _arrived(self, handle: int, work: Future[Answer]) -> None:
+        outcome = _outcome(work)
+        if not isinstance(outcome, BaseException):
+            self.sign_of_life = monotonic()
+        self._finished.put((handle, outcome))
 
     def poll(self) -> list[Completion]:
         found: list[Completion] = []
@@ -169,6 +182,8 @@ class VLLMServer(Engine):
         """What finished, if anyone still waits for it. A failure is kept until all that finished was handed out."""
         handle, outcome = finished
         request, _ = self._pending.pop(handle, (None, None))
+        if isinstance(outcome, EngineDied):
+            self._failure = outcome
         if request is None:
             return []
         if isinstance(outcome, BaseException):
@@ -220,6 +235,20 @@ class VLLMServer(Engine):
         while len(self._written) > 2:
             shutil.rmtree(self._written.pop(0), ignore_errors=True)
 
+    def alive(self) -> bool:
+        """Whether the server runs, where it is ours; of others' servers only their answers tell."""
+        return self._child is None or self._child.ended() is None
+
+    def kill(self) -> None:
+        """End the server, where it is ours. Others' servers are given up by ``timeout`` and ``patience``."""
+        child, background = self._child, self._background
+        if child is None or background is None:
+            return
+        child.kill()
+        died = EngineDied(f"the vLLM server at {child.url} died, or hung and was killed; {child.log} may say why.")
+        self._finished.put((_NOBODY, died))
+        background.abandon(died)
+
     def shutdown(self) -> None:
         background, self._background = self._background, None
         if background is not None:
@@ -227,11 +256,12 @@ class VLLMServer(Engine):
             background.stop()
         if self._child is not None:
             self._child.end()
+        self._mended = Counter(self.faults)
         self._child = self._fleet = self._session = None
         if self._folder is not None and self.adapters is None:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder, self._written, self._agreed = None, [], False
-        self._pending, self._failure = {}, None
+        self._pending, self._failure, self._finished = {}, None, queue.SimpleQueue()
 
     async def _close(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -253,6 +283,8 @@ class _Background:
     """An event loop on a thread of its own."""
 
     def __init__(self) -> None:
+        self._awaited: Future[Any] | None = None
+        self._died: EngineDied | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-server", daemon=True)
         self._thread.start()
@@ -261,7 +293,24 @@ class _Background:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.begin(work).result()
+        """What ``work`` returns.
+
+        Raises:
+            EngineDied: it was abandoned.
+        """
+        self._awaited = self.begin(work)
+        try:
+            return self._awaited.result()
+        except CancelledError as error:
+            raise self._died or EngineError("The vLLM server engine was ended while it was waited for.") from error
+        finally:
+            self._awaited = None
+
+    def abandon(self, reason: EngineDied) -> None:
+        """Wait no longer for what is run; from another thread."""
+        self._died, awaited = reason, self._awaited
+        if awaited is not None:
+            awaited.cancel()
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

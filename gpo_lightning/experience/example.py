@@ -107,6 +107,29 @@ class Batch:
     prior: Scores | None = field(default=None, kw_only=True)
     outlook: tuple[Rows, ...] = field(default=(), kw_only=True)
 
+    @property
+    def size(self) -> int:
+        """Examples."""
+        return len(self.rows.input_ids)
+
+    @property
+    def area(self) -> int:
+        """Tokens, padding included."""
+        return self.rows.input_ids.numel()
+
+    def rows_between(self, begin: int, end: int) -> list[int]:
+        """The rows of the examples from ``begin`` to before ``end``."""
+        return list(range(begin, end))
+
+    def halves(self) -> tuple[Self, Self]:
+        """Two batches of half the examples each, no wider than they need be, without what is scored beforehand."""
+        middle = self.size // 2
+        return self._part(self.rows_between(0, middle)), self._part(self.rows_between(middle, self.size))
+
+    def _part(self, chosen: list[int]) -> Self:
+        width = int(self.rows.attention_mask[chosen].sum(-1).max())
+        return replace(_pick(self, chosen, width), outlook=())
+
     def to(self, device: torch.device, non_blocking: bool = False) -> Self:
         return _move(self, device, non_blocking)
 
@@ -118,6 +141,15 @@ def _move(value: Any, device: torch.device, non_blocking: bool) -> Any:
         return tuple(_move(item, device, non_blocking) for item in value)
     if isinstance(value, Rows | Scores | Batch):
         return replace(value, **{f.name: _move(getattr(value, f.name), device, non_blocking) for f in fields(value)})
+    return value
+
+
+def _pick(value: Any, chosen: list[int], width: int) -> Any:
+    """The chosen rows of every ``[R]`` and ``[R, T]`` tensor, cut to a width."""
+    if isinstance(value, Tensor) and value.dim() > 0:
+        return value[chosen] if value.dim() == 1 else value[chosen, :width]
+    if isinstance(value, Rows | Scores | Batch):
+        return replace(value, **{f.name: _pick(getattr(value, f.name), chosen, width) for f in fields(value)})
     return value
 
 

@@ -30,6 +30,13 @@ class PairExample(Example):
 class PairBatch(Batch):
     """Rows ``0 .. R/2 - 1`` are the chosen responses, the other half the rejected ones in the same order."""
 
+    @property
+    def size(self) -> int:
+        return len(self.rows.input_ids) // 2
+
+    def rows_between(self, begin: int, end: int) -> list[int]:
+        return [*range(begin, end), *range(self.size + begin, self.size + end)]
+
 
 @dataclass(frozen=True)
 class PreferencePairs(ExperienceBuilder):

@@ -22,6 +22,7 @@ from gpo_lightning.grading.marked_answer import MarkedAnswer, marked_answer
 from gpo_lightning.grading.maths import Maths
 from gpo_lightning.grading.number import Number
 from gpo_lightning.grading.text import Text
+from gpo_lightning.grading.workers import grader_events
 
 __all__ = [
     "AnswerFormat",
@@ -43,5 +44,6 @@ __all__ = [
     "Whole",
     "after_thought",
     "first_answer",
+    "grader_events",
     "marked_answer",
 ]

@@ -12,11 +12,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -110,10 +109,23 @@ class Workers:
         self._idle.append(worker)
 
 
-@cache
+_SHARED: dict[tuple[str, int, float, int], Workers] = {}
+
+
 def shared_workers(function: str, workers: int, deadline: float, memory_mib: int) -> Workers:
     """The pool that all graders with these settings use."""
-    return Workers(function, workers, deadline, memory_mib)
+    settings = (function, workers, deadline, memory_mib)
+    if settings not in _SHARED:
+        _SHARED[settings] = Workers(*settings)
+    return _SHARED[settings]
+
+
+def grader_events() -> Counter[str]:
+    """What befell the shared processes since this one began, and was mended: killed at a deadline, or died."""
+    counts = [pool.counts for pool in _SHARED.values()]
+    return Counter(
+        graders_killed=sum(each.killed for each in counts), graders_died=sum(each.crashed for each in counts)
+    )
 
 
 class _Worker:
@@ -231,10 +243,10 @@ class _Round:
     def _died(self, worker: _Worker) -> None:
         place = worker.place
         self._dismiss(worker)
+        self.pool.counts.crashed += 1
         if not worker.ready:
             self._start_failed()
             return
-        self.pool.counts.crashed += 1
         if place is not None:
             if place in self.repeated:
                 self.ended[place] = Outcome("crashed", stage=worker.stage)

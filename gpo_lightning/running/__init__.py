@@ -9,6 +9,7 @@ from gpo_lightning.running.checkpoint import Checkpoint, newest_checkpoint, read
 from gpo_lightning.running.fit_loop import ResumableFitLoop
 from gpo_lightning.running.kept_rollouts import KeptRollouts
 from gpo_lightning.running.last_run import SPOOL, LastRun, find_last_run
+from gpo_lightning.running.parts import Learnt, Parts, Whole, mean_metrics
 from gpo_lightning.running.random_state import random_state, restore_random_state
 from gpo_lightning.running.rank_states import rank_states, restore_rank_state
 from gpo_lightning.running.ranks import gather, reduced
@@ -26,10 +27,14 @@ __all__ = [
     "KeptRollouts",
     "LastRun",
     "Queued",
+    "Learnt",
+    "Parts",
     "ResumableFitLoop",
     "StopSignals",
+    "Whole",
     "find_last_run",
     "gather",
+    "mean_metrics",
     "newest_checkpoint",
     "random_state",
     "rank_states",

@@ -1,5 +1,6 @@
 """Each subcommand means what a Lightning user expects, and wrong input is refused before anything is loaded."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from gpo_lightning.cli import main
+from gpo_lightning.engines import Completion, Transformers
 from gpo_lightning.problems import ModularChains, Problem
 from gpo_lightning.tree import read_trees
 from tests.conftest import ROOT
@@ -43,6 +45,39 @@ def test_explore_writes_rollouts_and_page_without_training(tmp_path: Path) -> No
     assert any(tree.curves for tree in trees)
     assert "where reasoning turns" in (tmp_path / "out/report.html").read_text()
     assert not (tmp_path / "runs").exists()
+
+
+def test_explore_that_was_killed_goes_on_with_what_it_had_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explore(output: str, dies_at: int | None = None) -> int:
+        """How many continuations the engine made."""
+        made = polls = 0
+        poll = Transformers.poll
+
+        def counted(self: Transformers) -> list[Completion]:
+            nonlocal made, polls
+            polls += 1
+            if polls == dies_at:
+                raise KeyboardInterrupt
+            made += len(completions := poll(self))
+            return completions
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Transformers, "poll", counted)
+            small_batches = "--data.engine={class_path: gpo_lightning.engines.Transformers, init_args: {batch_size: 8}}"
+            with pytest.raises(KeyboardInterrupt) if dies_at else nullcontext():
+                main(["explore", *QUICK, small_batches, f"--output={output}"])
+        return made
+
+    whole = explore("whole")
+    before = explore("broken", dies_at=4)
+    assert 0 < before < whole
+    assert not (tmp_path / "broken/rollouts.parquet").exists()
+    assert explore("broken") == whole - before, "each continuation is made once"
+    made, expected = (tmp_path / folder / "rollouts.parquet" for folder in ("broken", "whole"))
+    assert made.read_bytes() == expected.read_bytes()
+    assert not list((tmp_path / "broken").rglob("*.journal")), "nobody will ask again"
 
 
 def test_rollouts_that_explore_wrote_can_be_learnt_from(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

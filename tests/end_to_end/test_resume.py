@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import resource
 import signal
 from collections.abc import Callable
 from contextlib import chdir, redirect_stderr, redirect_stdout
@@ -313,3 +314,31 @@ def test_rollouts_learnt_from_twice_are_the_same_after_a_stop_between(
             fit(broken, "--data.refresh_every=2", loss=loss)
     fit(broken, "--data.refresh_every=2", "--ckpt_path=last", loss=loss)
     assert_same(left(broken), left(whole))
+
+
+def test_a_disk_that_is_full_at_a_checkpoint_stops_the_run_and_costs_nothing_once_there_is_room(
+    uninterrupted: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel refuses what would make a file longer than a limit, as a full disk does: in the middle of it."""
+    with monkeypatch.context() as patch:
+        killing(patch, *MOMENTS["writing the last checkpoint"])
+        with pytest.raises(Killed):
+            fit(tmp_path)
+    checkpoints = run_directory(tmp_path) / "checkpoints"
+    (earlier,) = checkpoints.glob("*.ckpt")
+    size = earlier.stat().st_size
+    others = [path.stat().st_size for path in tmp_path.rglob("*") if path.is_file() and path != earlier]
+    limit = size - 1000
+    assert max(others) < limit, "nothing but a checkpoint is to meet the limit"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(SystemExit, match=r"the checkpoint cannot be written.*Make room.*--ckpt_path last"):
+            fit(tmp_path, "--ckpt_path=last")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in checkpoints.iterdir()] == [earlier.name], "nothing half written is left"
+    assert read_checkpoint(earlier).iterations == 1
+    said = fit(tmp_path, "--ckpt_path=last")
+    assert "after 1 iterations" in said.replace("\n", " ")
+    assert_same(left(tmp_path), uninterrupted)

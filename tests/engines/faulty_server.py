@@ -1,10 +1,17 @@
-"""A server that answers as vLLM does, and goes wrong on demand: faults that a sound server cannot be asked for."""
+"""A server that answers as vLLM does, and goes wrong on demand: faults that a sound server cannot be asked for.
+
+    python faulty_server.py PORT MARK
+
+is one as a process of its own, which hangs in its ninth completion unless the file MARK is there, and leaves that file.
+"""
 
 import json
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 Reply = tuple[int, Any]
@@ -23,9 +30,10 @@ class FaultyServer:
 
     Args:
         replies: what differs from a sound server.
+        port: where it listens; 0 takes a free one.
     """
 
-    def __init__(self, replies: dict[str, Callable[[dict[str, Any], int], Reply]] | None = None) -> None:
+    def __init__(self, replies: dict[str, Callable[[dict[str, Any], int], Reply]] | None = None, port: int = 0) -> None:
         sound: dict[str, Callable[[dict[str, Any], int], Reply]] = {
             "/v1/models": lambda _body, _n: MODELS,
             "/v1/load_lora_adapter": lambda body, _n: (200, {}) if body else (400, {"error": "lora_name is missing"}),
@@ -49,7 +57,7 @@ class FaultyServer:
             def log_message(self, format: str, *args: Any) -> None:
                 """Silent."""
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._http.daemon_threads = True
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self._http.server_port}"
@@ -73,3 +81,20 @@ class FaultyServer:
     def close(self) -> None:
         self._http.shutdown()
         self._http.server_close()
+
+
+def hang_once(port: int, mark: Path) -> None:
+    """Serve, and hang for good where no process before this one did."""
+
+    def completions(body: dict[str, Any], seen: int) -> Reply:
+        if seen >= 8 and not mark.exists():
+            mark.touch()
+            threading.Event().wait()
+        return tokens(body["max_tokens"])
+
+    FaultyServer({"/v1/completions": completions}, port)
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    hang_once(int(sys.argv[1]), Path(sys.argv[2]))

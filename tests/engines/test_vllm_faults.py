@@ -1,20 +1,26 @@
 """What the server engine does when servers fail, refuse or are not what they should be, by a server that is faulty."""
 
+import os
+import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gpo_lightning.engines import Engine, Launch, Purpose, Request, Sampling, VLLMServer
+from gpo_lightning.engines import Engine, Launch, Purpose, Recovery, Request, Sampling, Supervised, VLLMServer
 from gpo_lightning.engines.vllm_fleet import _pauses
+from gpo_lightning.engines.vllm_launch import Child, _free_port
 from gpo_lightning.engines.vllm_server import write_adapter
 from gpo_lightning.errors import ConfigError, EngineError
 from gpo_lightning.policy import Policy, PolicyConfig
 from tests.conftest import disturb
+from tests.engines import faulty_server
 from tests.engines.faulty_server import NO_PAGE, FaultyServer, Reply, tokens
 
 Start = Callable[..., tuple[VLLMServer, list[FaultyServer]]]
@@ -130,6 +136,108 @@ def test_a_hung_server_is_noticed_by_time(start: Start) -> None:
     engine, _ = start({COMPLETIONS: hung}, timeout=0.5)
     assert len(engine.generate(requests(4))) == 4
     assert engine.faults["repeated"] == 1
+
+
+def test_a_hung_server_of_somebody_else_is_given_up_by_time_and_said_so(start: Start) -> None:
+    """It cannot be killed from here; every try takes its whole time."""
+    hung, end = threading.Event(), threading.Event()
+
+    def silent(body: dict[str, Any], _seen: int) -> Reply:
+        if hung.is_set():
+            end.wait(30)
+        return tokens(body.get("max_tokens", 0))
+
+    def listing(_body: dict[str, Any], seen: int) -> Reply:
+        silent(_body, seen)
+        return faulty_server.MODELS
+
+    engine, (server,) = start({COMPLETIONS: silent, "/v1/models": listing}, timeout=0.5, patience=2.0)
+    subject = Supervised(engine, Recovery(patience=0.5))
+    hung.set()
+    begin = time.monotonic()
+    try:
+        with pytest.raises(
+            EngineError, match=rf"Every vLLM server is lost: {server.url}/.* did not answer within 0.5 s"
+        ):
+            subject.generate(requests(2))
+        assert time.monotonic() - begin < 15, "patience is what was asked for, and not a multiple of it"
+        engine.kill()
+        assert engine.alive(), "what is not ours is left alone"
+    finally:
+        end.set()
+
+
+@dataclass(frozen=True)
+class FaultyLaunch(Launch):
+    """Starts a faulty server in the place of vLLM; the first process of a folder hangs, those after it do not."""
+
+    folder: Path = Path()
+    mark: str = "hung before"
+
+    def start(self, policy: Policy, seed: int = 0) -> Child:
+        port = _free_port()
+        command = [sys.executable, str(faulty_server.__file__), str(port), str(self.folder / self.mark)]
+        child = Child(command, f"http://127.0.0.1:{port}", self.folder / "log")
+        child.ensure_running()
+        return child
+
+
+@pytest.fixture
+def launched(tiny_policy: Policy, tmp_path: Path) -> Iterator[tuple[Supervised, VLLMServer]]:
+    """An engine whose server is a process of ours, supervised."""
+    engine = VLLMServer(launch=FaultyLaunch(folder=tmp_path, seconds=60.0), tolerance=1e9, concurrency=1)
+    subject = Supervised(engine, Recovery(patience=3.0))
+    subject.start(tiny_policy)
+    subject.sync(tiny_policy, 3)
+    yield subject, engine
+    subject.shutdown()
+
+
+def test_our_own_server_that_hangs_is_killed_and_revived(
+    launched: tuple[Supervised, VLLMServer], tmp_path: Path
+) -> None:
+    subject, engine = launched
+    first = engine._child.pid if engine._child else None
+    assert first is not None
+    made = subject.generate(requests(20))
+    assert (tmp_path / "hung before").exists(), "it did hang"
+    assert [len(completion.tokens) for completion in made] == [4] * 20
+    assert subject.restarts == 1
+    assert engine.ledger.accounts[Purpose.SAMPLE].requests == 20, "each counted once"
+    with pytest.raises(ProcessLookupError):
+        os.kill(first, 0)
+    assert engine.version == 3, "the weights were handed over again"
+
+
+def test_our_own_server_that_hangs_while_it_takes_weights_is_killed_and_revived(
+    launched: tuple[Supervised, VLLMServer], tiny_policy: Policy, tmp_path: Path
+) -> None:
+    subject, engine = launched
+    (tmp_path / "hung before").touch()
+    assert engine._child is not None
+    assert engine._child.pid is not None
+    os.killpg(engine._child.pid, signal.SIGSTOP)
+    disturb(tiny_policy, seed=4)
+    subject.sync(tiny_policy, 4)
+    assert (subject.restarts, engine.version) == (1, 4)
+    assert len(subject.generate(requests(3))) == 3
+
+
+def test_our_own_server_that_dies_is_there_again_and_nothing_is_lost(
+    launched: tuple[Supervised, VLLMServer], tmp_path: Path
+) -> None:
+    subject, engine = launched
+    (tmp_path / "hung before").touch()
+    asked = {subject.submit(request) for request in requests(200)}
+    arrived = [completion.handle for completion in subject.poll()]
+    assert engine._child is not None
+    assert engine._child.pid is not None
+    os.kill(engine._child.pid, signal.SIGKILL)
+    assert len(arrived) < len(asked), "the kill is to come in the middle"
+    while made := subject.poll():
+        arrived += [completion.handle for completion in made]
+    assert sorted(arrived) == sorted(asked)
+    assert subject.restarts + engine.faults["revived"] >= 1
 
 
 def test_a_cancelled_request_is_never_polled_and_closes_its_connection(start: Start) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gpo_lightning.engines import Completion, Launch, Purpose, Request, Sampling, VLLMServer
+from gpo_lightning.engines import Completion, Launch, Purpose, Recovery, Request, Sampling, Supervised, VLLMServer
 from gpo_lightning.engines.vllm_launch import Child, _free_port
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy import Policy, PolicyConfig
@@ -227,3 +227,30 @@ def test_a_server_killed_in_the_middle_of_a_phase_comes_back_and_nothing_is_lost
     booked = engine.ledger.accounts[Purpose.SAMPLE]
     assert booked.requests == len(wanted)
     assert booked.generated == sum(len(completion.tokens) for completion in finished.values())
+
+
+@pytest.mark.long
+def test_a_server_of_ours_that_hangs_in_the_middle_of_a_phase_is_killed_and_revived(
+    policy: Policy, tmp_path: Path
+) -> None:
+    disturb(policy, size=0.1, seed=5)
+    engine = VLLMServer(launch=Launch(memory_gib=0.25, log=tmp_path / "log"))
+    subject = Supervised(engine, Recovery(patience=45))
+    subject.start(policy)
+    try:
+        subject.sync(policy, 0)
+        wanted = [Request(PREFIX, 300, Sampling(300), Purpose.SAMPLE, seed) for seed in range(24)]
+        asked = {subject.submit(request) for request in (*wanted, *requests(1))}
+        finished = {completion.handle: completion for completion in subject.poll()}
+        assert engine._child is not None
+        assert engine._child.pid is not None
+        os.killpg(engine._child.pid, signal.SIGSTOP)
+        assert len(finished) < len(asked), "it is to hang in the middle"
+        while found := subject.poll():
+            finished |= {completion.handle: completion for completion in found}
+        assert set(finished) == asked
+        # A machine that is very busy may be taken for a hung server once more.
+        assert subject.restarts >= 1
+        assert largest_gap(policy, list(finished.values())) < 1e-3
+    finally:
+        subject.shutdown()

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from gpo_lightning import RolloutDataModule
+from gpo_lightning.engines import Transformers
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.grading import Boxed, Case, LastExpression, Marked, Maths, Number, Whole
 from gpo_lightning.grading.workers import Workers
+from gpo_lightning.problems import ModularChains
 
 WHOLE = (Whole(),)
 SLOW = "tests.grading.jobs:slow"
@@ -111,6 +114,24 @@ def test_a_worker_killed_by_another_hand_is_replaced_and_its_job_repeated(tmp_pa
     assert pool.run([{"die": True}])[0].status == "crashed"
     os.kill(pool.pids[0], signal.SIGKILL) if pool.pids else None
     assert pool.run([{"say": 2}])[0].value == 2
+    pool.close()
+
+
+def test_what_befalls_the_shared_processes_is_counted_for_the_run_it_befalls() -> None:
+    grader = Maths(WHOLE, workers=1, deadline=1.5)
+    pool, gold = grader.pool, "x+1"
+    assert grader.grade("1+x", gold, {}).reward == 1.0
+    run = RolloutDataModule(ModularChains(), engine=Transformers())
+    assert not run.events
+    (idle,) = pool.pids
+    os.kill(idle, signal.SIGKILL)
+    while pool.pids:
+        time.sleep(0.01)
+    assert grader.grade("1+x", gold, {}).reward == 1.0
+    assert run.events == {"graders_died": 1}
+    assert grader.grade("100000000!+x", gold, {}).reason == "timeout"
+    assert run.events == {"graders_died": 1, "graders_killed": 1}
+    assert not RolloutDataModule(ModularChains(), engine=Transformers()).events, "what was before is not its own"
     pool.close()
 
 

@@ -1,13 +1,5 @@
-"""Kills a run at random moments, takes it up again, and compares what it leaves with an uninterrupted one, to the bit.
+"""A run is killed at a random moment of a phase, taken up again, and compared with an uninterrupted one."""
 
-    python benchmarks/soak.py --kills 20 --iterations 200
-
-Kills are SIGKILL, at a random moment within a phase; the phases take turns. Children are forked from a process that has
-already imported everything, so that most of the time is spent in the run itself.
-"""
-
-import argparse
-import gc
 import json
 import os
 import random
@@ -17,50 +9,18 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic, sleep
+from time import sleep
 from typing import Any
 
 import torch
+from run import child, fit
 
-from gpo_lightning.cli import main as gpo
 from gpo_lightning.engines import Purpose, Transformers
 from gpo_lightning.module import GPOModule
 from gpo_lightning.problems import ModularChains
 from gpo_lightning.running import AtomicCheckpointIO
 
-ROOT = Path(__file__).parents[1]
-SMALL = [
-    "--data.plan={problems: 4, group: 4, resets: 4, reset_probability: 1.0}",
-    "--data.problems={class_path: gpo_lightning.problems.ModularChains, init_args: {steps: 4, heldout_size: 16}}",
-    "--data.sampling.max_tokens=40",
-    "--data.micro_batch=8",
-    "--data.engine={class_path: gpo_lightning.engines.Transformers, init_args: {batch_size: 8}}",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.enable_model_summary=false",
-    "--trainer.accelerator=cpu",
-]
 PHASES = ("sampling", "probing", "grading", "training", "checkpointing", "evaluation")
-
-
-def fit(folder: Path, *arguments: str) -> None:
-    os.chdir(folder)
-    log = (folder / "log.txt").open("a")
-    os.dup2(log.fileno(), 1)
-    os.dup2(log.fileno(), 2)
-    gpo(["fit", "--config", str(ROOT / "configs" / "quickstart.yaml"), *SMALL, *arguments])
-
-
-def child(work: Callable[[], None]) -> int:
-    """Run ``work`` in a process of its own; its exit status."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitpid(pid, 0)[1]
 
 
 def kill_within(phase: str, draw: random.Random) -> None:
@@ -153,70 +113,3 @@ def kills(count: int, folder: Path, seed: int) -> dict[str, Any]:
         shutil.rmtree(place)
     good = sum(r["killed"] and r["finished"] and not r["different"] for r in results)
     return {"kills": sum(r["killed"] for r in results), "identical": good, "results": results}
-
-
-def long_run(iterations: int, folder: Path) -> dict[str, Any]:
-    """Memory, open files and processes over many tiny iterations."""
-    folder.mkdir(parents=True)
-    record = folder / "record.json"
-
-    def work() -> None:
-        readings: list[tuple[int, float, int, int]] = []
-
-        def note(self: GPOModule) -> None:
-            gc.collect()
-            resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-            files, threads = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
-            readings.append((self.trainer.current_epoch, resident, files, threads))
-            record.write_text(json.dumps(readings))
-
-        GPOModule.on_train_epoch_end = note  # type: ignore[method-assign]
-        fit(folder, f"--trainer.max_epochs={iterations}", "--data.problems.steps=2", "--data.sampling.max_tokens=16")
-
-    status = child(work)
-    readings = json.loads(record.read_text())
-    # The first iterations fill caches.
-    later = readings[len(readings) // 4 :]
-    slope = _slope([(r[0], r[1]) for r in later])
-    return {
-        "iterations": len(readings),
-        "finished": status == 0,
-        "resident_mib": [round(later[0][1], 1), round(later[-1][1], 1)],
-        "mib_an_iteration": round(slope, 4),
-        "open_files": [later[0][2], later[-1][2]],
-        "threads": [later[0][3], later[-1][3]],
-    }
-
-
-def _slope(points: list[tuple[float, float]]) -> float:
-    n = len(points)
-    mean_x, mean_y = sum(x for x, _ in points) / n, sum(y for _, y in points) / n
-    spread = sum((x - mean_x) ** 2 for x, _ in points)
-    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--iterations", type=int, default=200, help="of the long run")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, default=Path("runs/soak"))
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "soak.json")
-    options = parser.parse_args()
-    folder = options.folder.absolute()
-    shutil.rmtree(folder, ignore_errors=True)
-    begin = monotonic()
-    result: dict[str, Any] = {"machine": "2 cores of a shared x86-64 virtual machine", "seed": options.seed}
-    if options.kills:
-        result["kill"] = kills(options.kills, folder, options.seed)
-        print(f"{result['kill']['identical']} of {options.kills} ended as the uninterrupted run did, to the bit")
-    if options.iterations:
-        result["long"] = long_run(options.iterations, folder / "long")
-        print(result["long"])
-    result["seconds"] = round(monotonic() - begin, 1)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()
