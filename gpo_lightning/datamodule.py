@@ -170,6 +170,7 @@ class RolloutDataModule(LightningDataModule):
             how = "chosen automatically" if self._chosen else "as configured"
             rank_zero_info(f"Engine: {self._engine.capabilities.name} ({how})")
         with self.clock("sync"):
+            policy.gather()
             self._engine.onload()
             self._engine.sync(policy, version)
         return self._engine

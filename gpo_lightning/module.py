@@ -7,7 +7,6 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 
 from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError
@@ -15,6 +14,7 @@ from gpo_lightning.experience import Batch, Rows, Scores
 from gpo_lightning.losses import Loss
 from gpo_lightning.metrics import Estimate, Report, Tally, macro_average
 from gpo_lightning.policy import Policy, PolicyConfig
+from gpo_lightning.policy.sharding import norm_of
 from gpo_lightning.problems import Problem
 from gpo_lightning.running import BadSteps
 from gpo_lightning.sealed import Sealed
@@ -67,6 +67,8 @@ class GPOModule(LightningModule):
         """Load the weights; only now, so that a wrong configuration is found before."""
         if "policy" not in self._modules:
             self.policy = Policy(self.policy_config, values=self.loss.needs_values)
+            if self.device_mesh is not None:
+                self.policy.shard(self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
@@ -133,7 +135,7 @@ class GPOModule(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        norm = get_total_norm(gradients)
+        norm = norm_of(gradients)
         reduce = self.trainer.strategy.reduce
         bad = cast(Tensor, reduce(self._bad_steps.flag(norm), reduce_op="sum")).item() > 0
         if bad:
