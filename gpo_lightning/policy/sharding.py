@@ -1,7 +1,7 @@
 """A policy whose weights lie spread over processes, by torch's ``fully_shard`` (FSDP2).
 
-A layer's weights are brought together while it computes, so all processes must run the same forward passes. Whoever reads
-weights or generates by itself does so from what :func:`gathered` collected, at a moment when all processes called it.
+A layer's weights are brought together while it computes, so all processes must run the same forward passes. Whoever
+reads weights or generates by itself does so from what :func:`gathered` collected when all processes called it.
 """
 
 from typing import TYPE_CHECKING, cast

@@ -9,11 +9,14 @@ from gpo_lightning.running.checkpoint import Checkpoint, newest_checkpoint, read
 from gpo_lightning.running.fit_loop import ResumableFitLoop
 from gpo_lightning.running.kept_rollouts import KeptRollouts
 from gpo_lightning.running.last_run import SPOOL, LastRun, find_last_run
+from gpo_lightning.running.launcher import Launcher, started_by
 from gpo_lightning.running.random_state import random_state, restore_random_state
 from gpo_lightning.running.rank_states import rank_states, restore_rank_state
 from gpo_lightning.running.ranks import gather, reduced
 from gpo_lightning.running.run_directory import run_directory
 from gpo_lightning.running.signals import EXIT_CODE, StopSignals
+from gpo_lightning.running.strategy import check_strategy
+from gpo_lightning.running.watch import Watch
 
 __all__ = [
     "EXIT_CODE",
@@ -23,8 +26,11 @@ __all__ = [
     "Checkpoint",
     "KeptRollouts",
     "LastRun",
+    "Launcher",
     "ResumableFitLoop",
     "StopSignals",
+    "Watch",
+    "check_strategy",
     "find_last_run",
     "gather",
     "newest_checkpoint",
@@ -35,4 +41,5 @@ __all__ = [
     "restore_random_state",
     "restore_rank_state",
     "run_directory",
+    "started_by",
 ]
