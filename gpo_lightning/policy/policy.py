@@ -237,7 +237,7 @@ class Policy(nn.Module):
             return self.directory
         directory = tempfile.mkdtemp(prefix="gpo-base-")
         weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
-        self._plain_base().save_pretrained(directory)
+        _write(self._plain_base(), Path(directory))
         self.tokenizer.save_pretrained(directory)
         return directory
 
@@ -280,7 +280,7 @@ class Policy(nn.Module):
             merged.load_state_dict(self._model_weights(), strict=False)
         else:
             merged = self.causal_lm
-        merged.save_pretrained(str(directory), safe_serialization=True)
+        _write(merged, directory)
         self.tokenizer.save_pretrained(str(directory))
 
     def _model_weights(self) -> dict[str, Tensor]:
@@ -288,6 +288,12 @@ class Policy(nn.Module):
         prefix = "model."
         state = self.trainable_state().items()
         return {name.removeprefix(prefix): value.detach().cpu() for name, value in state if name.startswith(prefix)}
+
+
+def _write(model: PreTrainedModel, directory: Path) -> None:
+    # transformers writes on rank 0 alone, but every rank has an engine, and a folder, of its own.
+    cast(Any, model).should_save_on_this_rank = lambda is_main_process: is_main_process
+    model.save_pretrained(str(directory), safe_serialization=True)
 
 
 def _value_head(model: PreTrainedModel) -> nn.Linear:
