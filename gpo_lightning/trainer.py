@@ -106,7 +106,8 @@ class GPOTrainer(Trainer):
 
         if not isinstance(self.strategy.launcher, _SubprocessScriptLauncher):
             return Watch(starter=started_by(), last_resort=last_resort)
-        launcher = self.strategy._launcher = Launcher.instead_of(self.strategy.launcher)
+        launcher = Launcher.instead_of(self.strategy.launcher)
+        cast(Any, self.strategy)._launcher = launcher
         return Watch(lambda: launcher.procs, launcher.first_rank, started_by(), last_resort)
 
     def _take_up_last_run(self) -> Path | None:

@@ -9,7 +9,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from subprocess import Popen
+from contextlib import suppress
+from subprocess import Popen, TimeoutExpired
 from time import monotonic
 
 from gpo_lightning.errors import GPOError, RankLost
@@ -106,8 +107,9 @@ class Watch:
         for child in self.children():
             while child.poll() is None and monotonic() < end:
                 threading.Event().wait(0.1)
-            if child.poll() is None:
-                child.kill()
+            child.kill()
+            with suppress(TimeoutExpired):
+                child.wait(self.patience)
 
 
 def _how(status: int) -> str:
