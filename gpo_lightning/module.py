@@ -198,6 +198,7 @@ class GPOModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["bad_steps_in_a_row"] = self._bad_steps.in_a_row
+        checkpoint["sharded"] = self.policy.sharded
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._bad_steps.in_a_row = checkpoint.get("bad_steps_in_a_row", 0)

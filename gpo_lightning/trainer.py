@@ -27,6 +27,7 @@ from gpo_lightning.running import (
     ResumableFitLoop,
     StopSignals,
     Watch,
+    check_origin,
     check_strategy,
     find_last_run,
     read_checkpoint,
@@ -62,9 +63,12 @@ class GPOTrainer(Trainer):
         """
         if ckpt_path == "last" or (ckpt_path is None and requeued()):
             ckpt_path = self._take_up_last_run()
-        elif ckpt_path is not None and Path(ckpt_path).is_file() and not read_checkpoint(Path(ckpt_path)).between:
-            raise ConfigError(mid_iteration(Path(ckpt_path)))
         check_strategy(self)
+        if ckpt_path is not None and Path(ckpt_path).is_file():
+            checkpoint = read_checkpoint(Path(ckpt_path))
+            if not checkpoint.between:
+                raise ConfigError(mid_iteration(Path(ckpt_path)))
+            check_origin(self, checkpoint)
         if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
             self.strategy.checkpoint_io = AtomicCheckpointIO()
         self.fit_loop = ResumableFitLoop.instead_of(self.fit_loop)

@@ -15,7 +15,7 @@ from gpo_lightning.running.rank_states import rank_states, restore_rank_state
 from gpo_lightning.running.ranks import gather, reduced
 from gpo_lightning.running.run_directory import run_directory
 from gpo_lightning.running.signals import EXIT_CODE, StopSignals
-from gpo_lightning.running.strategy import check_strategy
+from gpo_lightning.running.strategy import check_origin, check_strategy
 from gpo_lightning.running.watch import Watch
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "ResumableFitLoop",
     "StopSignals",
     "Watch",
+    "check_origin",
     "check_strategy",
     "find_last_run",
     "gather",

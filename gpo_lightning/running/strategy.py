@@ -7,6 +7,7 @@ from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher  # pyright: ignore
 
 from gpo_lightning.errors import ConfigError
+from gpo_lightning.running.checkpoint import Checkpoint
 
 _ARGUMENTS = "trainer.strategy.init_args"
 
@@ -49,4 +50,20 @@ def _check_sizes(trainer: Trainer, strategy: ModelParallelStrategy) -> None:
         raise ConfigError(
             f"{_ARGUMENTS}.save_distributed_checkpoint must be false: a checkpoint is one file, written whole or not "
             "at all. It holds only what is trained."
+        )
+
+
+def check_origin(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    """Refuse to shard the optimiser of a run that was not sharded; the other way round is no matter.
+
+    Lightning numbers the moments of a sharded run by all weights, those of others by the trained ones alone.
+
+    Raises:
+        ConfigError: it would have to be.
+    """
+    if isinstance(trainer.strategy, ModelParallelStrategy) and not checkpoint.sharded:
+        raise ConfigError(
+            f"--ckpt_path: {checkpoint.path} was written without sharding, and its optimiser state cannot be sharded. "
+            "Go on without trainer.strategy ModelParallelStrategy, or export the adapter (gpo export) and begin a new "
+            "run with model.policy.adapter."
         )
