@@ -66,9 +66,12 @@ class GPOModule(LightningModule):
     def configure_model(self) -> None:
         """Load the weights; only now, so that a wrong configuration is found before."""
         if "policy" not in self._modules:
+            mesh = self.device_mesh
+            if mesh is not None:
+                self.policy_config.check_shardable()
             self.policy = Policy(self.policy_config, values=self.loss.needs_values)
-            if self.device_mesh is not None:
-                self.policy.shard(self.device_mesh["data_parallel"])
+            if mesh is not None:
+                self.policy.shard(mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)

@@ -59,6 +59,14 @@ class PolicyConfig:
         if self.quantization is not None and self.lora is None and self.adapter is None:
             raise ConfigError("model.policy.quantization needs model.policy.lora: quantised weights cannot be trained.")
 
+    def check_shardable(self) -> None:
+        """Refuse what :meth:`Policy.shard` cannot do, before any weights are loaded."""
+        if self.quantization is not None:
+            raise ConfigError(
+                "model.policy.quantization: 4-bit and 8-bit weights cannot be sharded. Set it to null, or take "
+                "configs/trainer/ddp.yaml, where every process has the whole, small, model."
+            )
+
     @property
     def torch_dtype(self) -> torch.dtype:
         if self.dtype == "auto":
@@ -200,11 +208,7 @@ class Policy(nn.Module):
 
         From then on all processes compute together, as often as each other.
         """
-        if self.config.quantization is not None:
-            raise ConfigError(
-                "model.policy.quantization: 4-bit and 8-bit weights cannot be sharded. Set it to null, or take "
-                "configs/trainer/ddp.yaml, where every process has the whole, small, model."
-            )
+        self.config.check_shardable()
         shard(self, self.causal_lm, mesh, ("logprobs", "logprobs_and_values"))
         self._gathered = {}
 
