@@ -130,6 +130,20 @@ def test_a_killed_rank_ends_the_run_which_then_goes_on_where_it_was(
     assert summary(tmp_path)["tokens"] == summary(uninterrupted(trainer))["tokens"]
 
 
+@pytest.mark.vllm
+@pytest.mark.long
+@pytest.mark.parametrize("rank", [0, 1])
+def test_no_engine_outlives_a_killed_rank(rank: int, tmp_path: Path) -> None:
+    own = [argument for argument in THREE if "gpo_lightning.engines.Transformers" not in argument]
+    engine = "--data.engine=gpo_lightning.engines.VLLM"
+    run = Running(["-m", "gpo_lightning", *own, engine, *config("trainer/ddp.yaml")], tmp_path)
+    with nothing_left(run):
+        run.wait_for("Iteration 0: ", 300)
+        assert len(processes_in(tmp_path)) > 4, "ranks and their engines"
+        run.kill(rank)
+        assert run.ended(30) != 0
+
+
 def test_a_rank_that_hangs_is_ended_too(tmp_path: Path) -> None:
     """Stopped, rank 0 can neither fail nor notice; woken, it finds its neighbour dead."""
     run = Running(["-m", "gpo_lightning", *THREE, *config("trainer/ddp.yaml")], tmp_path)
