@@ -2,8 +2,9 @@
 
     python benchmarks/matched.py [methods ...] [--tasks chains-8 chains-16] [--tokens 150000] [--seeds 0 1 2] [--go-on]
 
-Probes and prefixes count like any other token. A run is measured after each iteration; a method's accuracy at a budget
-is interpolated between the two iterations around it. Writes benchmarks/results/matched.json; methods and tasks that
+Probes and prefixes count like any other token; beside that, accuracy by generated tokens alone, which is what an engine
+pays that has every prefix in its cache. A run is measured after each iteration; a method's accuracy at a budget is
+interpolated between the two iterations around it. Writes benchmarks/results/matched.json; methods and tasks that
 were not asked for stay in it as they were.
 """
 
@@ -48,6 +49,7 @@ TASKS: dict[str, list[str]] = {
     ],
 }
 HELDOUT = 256
+SHARES = (0.25, 0.5, 0.75, 1.0)
 
 
 def command(method: str, task: str, tokens: int, seed: int, folder: Path) -> list[str]:
@@ -69,8 +71,8 @@ def command(method: str, task: str, tokens: int, seed: int, folder: Path) -> lis
     ]
 
 
-def run(method: str, task: str, tokens: int, seed: int, core: int, go_on: bool) -> list[tuple[float, float]]:
-    """A training run on one core: (tokens spent, held-out accuracy) after each iteration."""
+def run(method: str, task: str, tokens: int, seed: int, core: int, go_on: bool) -> list[tuple[float, float, float]]:
+    """A training run on one core: (tokens spent, those generated, held-out accuracy) after each iteration."""
     folder = ROOT / "runs" / "matched" / f"{task}-{re.sub(r'[^a-z0-9]+', '_', method)}-{tokens}-{seed}"
     if not (go_on and (folder / "finished").exists()):
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,11 +89,13 @@ def run(method: str, task: str, tokens: int, seed: int, core: int, go_on: bool) 
         (folder / "finished").touch()
     moments = json.loads((folder / "last" / "evaluation" / "results.json").read_text())["heldout"]
     accuracy = {int(moment): its["overall"]["means"]["accuracy"]["mean"] for moment, its in moments.items()}
-    spent = {0: 0.0}
+    spent, generated = {0: 0.0}, {0: 0.0}
     for file in (folder / "last" / "metrics").glob("iteration-*.json"):
         logged = json.loads(file.read_text())
-        spent[int(file.stem.partition("-")[2]) + 1] = logged["compute/generated"] + logged["compute/prefilled"]
-    return [(spent[moment], accuracy[moment]) for moment in sorted(accuracy)]
+        moment = int(file.stem.partition("-")[2]) + 1
+        generated[moment] = logged["compute/generated"]
+        spent[moment] = generated[moment] + logged["compute/prefilled"]
+    return [(spent[moment], generated[moment], accuracy[moment]) for moment in sorted(accuracy)]
 
 
 def at(curve: list[tuple[float, float]], tokens: float) -> float:
@@ -102,16 +106,25 @@ def at(curve: list[tuple[float, float]], tokens: float) -> float:
     return curve[-1][1]
 
 
-def row(method: str, task: str, tokens: int, curves: list[list[tuple[float, float]]]) -> dict[str, Any]:
-    shares = (0.25, 0.5, 0.75, 1.0)
-    levels = {share: [at(curve, share * tokens) for curve in curves] for share in shares}
+def levels(curves: list[list[tuple[float, float]]], budgets: list[float]) -> dict[str, dict[str, float | None]]:
+    """Mean accuracy over runs, and its standard deviation, at each budget."""
+    found = {f"{budget:.0f}": [at(curve, budget) for curve in curves] for budget in budgets}
+    return {
+        "accuracy": {budget: mean(its) for budget, its in found.items()},
+        "deviation": {budget: stdev(its) if len(its) > 1 else None for budget, its in found.items()},
+    }
+
+
+def row(method: str, task: str, tokens: int, curves: list[list[tuple[float, float, float]]]) -> dict[str, Any]:
+    by_all = [[(spent, accuracy) for spent, _, accuracy in curve] for curve in curves]
+    by_generated = [[(generated, accuracy) for _, generated, accuracy in curve] for curve in curves]
     return {
         "task": task,
         "method": method,
         "tokens": tokens,
         "iterations": mean(len(curve) - 1 for curve in curves),
-        "accuracy": {str(share): mean(its) for share, its in levels.items()},
-        "deviation": {str(share): stdev(its) if len(its) > 1 else None for share, its in levels.items()},
+        "all": levels(by_all, [share * tokens for share in SHARES]),
+        "generated": levels(by_generated, [share * tokens / 2 for share in SHARES]),
         "curves": curves,
     }
 
@@ -119,7 +132,7 @@ def row(method: str, task: str, tokens: int, curves: list[list[tuple[float, floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("methods", nargs="*", default=list(METHODS), help=f"of {', '.join(METHODS)}")
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
+    parser.add_argument("--tasks", nargs="+", default=["chains-8"], choices=TASKS)
     parser.add_argument("--tokens", type=int, default=150_000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--go-on", action="store_true", help="read the runs that a call before this one finished")
@@ -130,7 +143,7 @@ def main() -> None:
     for core in sorted(os.sched_getaffinity(0)):
         cores.put(core)
 
-    def measure(method: str, task: str, seed: int) -> list[tuple[float, float]]:
+    def measure(method: str, task: str, seed: int) -> list[tuple[float, float, float]]:
         core = cores.get()
         try:
             return run(method, task, options.tokens, seed, core, options.go_on)
@@ -139,7 +152,8 @@ def main() -> None:
 
     old: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
     rows = {(its["task"], its["method"]): its for its in old}
-    print(f"{'task':10} {'method':28} iterations   accuracy at 1/4, 1/2, 3/4 and all of {options.tokens:,} tokens")
+    print(f"Accuracy at 1/4, 1/2, 3/4 and all of {options.tokens:,} tokens; then, of half as many generated ones")
+    print(f"{'task':10} {'method':28} iterations")
     with ThreadPoolExecutor(cores.qsize()) as pool:
         runs = {
             (task, method): [pool.submit(measure, method, task, seed) for seed in options.seeds]
@@ -148,17 +162,16 @@ def main() -> None:
         }
         for (task, method), its in runs.items():
             made = rows[task, method] = row(method, task, options.tokens, [future.result() for future in its])
-            print(f"{task:10} {method:28} {made['iterations']:10.1f}   {_levels(made)}", flush=True)
+            shown = f"{_line(made['all'])}   |   {_line(made['generated'])}"
+            print(f"{task:10} {method:28} {made['iterations']:10.1f}   {shown}", flush=True)
             RESULTS.write_text(
                 json.dumps({"seeds": options.seeds, "heldout": HELDOUT, "rows": [*rows.values()]}, indent=1) + "\n"
             )
 
 
-def _levels(made: dict[str, Any]) -> str:
-    return "  ".join(
-        f"{100 * value:5.1f} (sd {100 * (made['deviation'][share] or 0):4.1f})"
-        for share, value in made["accuracy"].items()
-    )
+def _line(its: dict[str, dict[str, float | None]]) -> str:
+    pairs = zip(its["accuracy"].values(), its["deviation"].values(), strict=True)
+    return "  ".join(f"{100 * (value or 0):5.1f} (sd {100 * (spread or 0):4.1f})" for value, spread in pairs)
 
 
 if __name__ == "__main__":

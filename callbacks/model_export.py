@@ -22,6 +22,7 @@ class ModelExport(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         directory = run_directory(trainer)
+        pl_module.policy.gather()
         if not trainer.is_global_zero:
             return
         adapted = pl_module.policy.lora is not None

@@ -1,5 +1,6 @@
 """The command line: ``gpo fit | validate | test | predict | explore | export``."""
 
+import os
 import subprocess
 import sys
 import warnings
@@ -10,7 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from gpo_lightning.datamodule import RolloutDataModule
-from gpo_lightning.errors import ConfigError, GPOError, Interrupted
+from gpo_lightning.errors import ConfigError, GPOError, Interrupted, RankLost
 from gpo_lightning.module import GPOModule
 from gpo_lightning.running import EXIT_CODE, read_checkpoint
 from gpo_lightning.trainer import GPOTrainer
@@ -95,6 +96,10 @@ def main(args: list[str] | None = None) -> None:
     except Interrupted as stop:
         print(f"gpo: {stop}", file=sys.stderr)
         sys.exit(EXIT_CODE)
+    except RankLost as lost:
+        print(f"gpo: {lost}", file=sys.stderr, flush=True)
+        # On the way out torch would say goodbye to ranks that are gone, and may wait for them.
+        os._exit(1)
     except (GPOError, MisconfigurationException) as error:
         sys.exit(f"gpo: {error}")
 

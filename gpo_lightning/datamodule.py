@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -21,13 +20,13 @@ from gpo_lightning.critical import (
     MaxAdvantage,
     Newline,
     NoSearch,
+    ProblemOrder,
     ProgressListener,
     RolloutPlan,
     Rollouts,
     SearchStrategy,
     Segmenter,
     Selector,
-    permuted,
     seeded,
 )
 from gpo_lightning.engines import Engine, Recovery, Sampling, Spool, Spooled, Supervised, choose_engine
@@ -41,6 +40,7 @@ from gpo_lightning.running import (
     SPOOL,
     KeptRollouts,
     ResumableFitLoop,
+    gather,
     rank_states,
     reduced,
     restore_random_state,
@@ -151,7 +151,7 @@ class RolloutDataModule(LightningDataModule):
 
     def spool_in(self, folder: Path) -> None:
         """Keep what the engine finishes in a folder, and answer from what a stopped run left there."""
-        self._engine = Spooled(self._supervised, Spool(folder, self._rank), lambda: self.check_signals())
+        self._engine = Spooled(self._supervised, Spool(folder, self._rank, self._ranks), lambda: self.check_signals())
 
     def builder(self, loss: "Loss") -> ExperienceBuilder:
         """The experience builder for a loss.
@@ -177,6 +177,7 @@ class RolloutDataModule(LightningDataModule):
             how = "chosen automatically" if self._chosen else "as configured"
             rank_zero_info(f"Engine: {self._engine.capabilities.name} ({how})")
         with self.clock("sync"):
+            policy.gather()
             self._engine.onload()
             self._engine.sync(policy, version)
         return self._engine
@@ -196,32 +197,20 @@ class RolloutDataModule(LightningDataModule):
         self._events[event] += 1
 
     @cached_property
-    def _training_problems(self) -> Sequence[Problem]:
+    def order(self) -> ProblemOrder:
+        """Which problems this rank's iterations ask."""
         problems = self.problems.train()
         left_out = "; ".join(f"{count} left out ({reason})" for reason, count in self.problems.counts.items())
         rank_zero_info(f"Problems: {len(problems)} to learn from" + (f"; {left_out}" if left_out else ""))
-        return problems
-
-    def iteration_problems(self, iteration: int) -> list[Problem]:
-        """This rank's share of an iteration's problems: the next slice of an endless series of permutations."""
-        problems = self._training_problems
         if not problems:
             raise ConfigError("data.problems yields no training problems.")
-        wanted = range(iteration * self.plan.problems, (iteration + 1) * self.plan.problems)
-        return permuted(problems, self.seed, wanted)[self._rank :: self._ranks]
-
-    def _reserve(self, iteration: int, problems: Sequence[Problem]) -> list[Problem]:
-        """This rank's fresh problems for those whose group turns out all right or all wrong."""
-        used = {problem.id for problem in problems}
-        draw = Random(seeded(self.seed, "reserve", iteration, self._rank))
-        fresh = [problem for problem in self._training_problems[self._rank :: self._ranks] if problem.id not in used]
-        return draw.sample(fresh, min(len(fresh), self.plan.refills * len(problems)))
+        return ProblemOrder(problems, self.plan, self.seed, self._rank, self._ranks)
 
     def explore(self, policy: Policy, iteration: int) -> Rollouts:
         """An iteration's rollouts by ``policy``'s present weights."""
-        problems = self.iteration_problems(iteration)
+        problems, reserve = self.order.iteration(iteration), self.order.reserve(iteration)
         explorer = self._explorer(policy, iteration, self.problems)
-        return self._finished(explorer.explore(problems, iteration, self._reserve(iteration, problems)))
+        return self._finished(explorer.explore(problems, iteration, reserve))
 
     def examine(self, policy: Policy, labelled: LabelledSource) -> tuple[list[LabelledTrajectory], Rollouts]:
         """Labelled trajectories, and the critical steps the policy's continuations find in them."""
@@ -277,7 +266,9 @@ class RolloutDataModule(LightningDataModule):
         origin = iteration - iteration % self.refresh_every
         kept = KeptRollouts(self.directory / SPOOL, self._rank)
         rollouts = kept.read(origin) if origin < iteration else None
-        if rollouts is None:
+        # A kill may have come between two ranks' writing, and ranks that share their searches search together.
+        complete = all(gather([rollouts is not None]))
+        if rollouts is None or not complete:
             rollouts = self._gather(builder, policy, origin)
             if self.refresh_every > 1:
                 kept.write(origin, rollouts)
@@ -309,8 +300,7 @@ class RolloutDataModule(LightningDataModule):
             return Rollouts(read_trees(self.saved)[self._rank :: self._ranks])
         if builder.least_group == 0:
             counts: Counter[str] = Counter()
-            problems = self.iteration_problems(iteration)
-            trees = solution_trees(problems, policy.tokenizer, policy.eos_ids[0], counts)
+            trees = solution_trees(self.order.iteration(iteration), policy.tokenizer, policy.eos_ids[0], counts)
             if not trees:
                 raise ConfigError("data.problems gives no reference solutions, which the loss learns from.")
             return Rollouts(trees, counts)

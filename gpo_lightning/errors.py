@@ -29,5 +29,9 @@ class StorageError(GPOError):
     """Something could not be written or read back; the message says what is safe and what to do."""
 
 
+class RankLost(GPOError):  # noqa: N818  (says what happened; the run can go on from where it was)
+    """Another process of the run is gone; the message says which, and how to go on."""
+
+
 class Interrupted(GPOError):  # noqa: N818  (to stop as asked is no error)
     """The run was asked to stop (a signal), and has; the message says how to go on."""

@@ -8,7 +8,6 @@ from lightning import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 
 from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError
@@ -16,6 +15,7 @@ from gpo_lightning.experience import Batch, Rows, Scores
 from gpo_lightning.losses import Loss
 from gpo_lightning.metrics import Estimate, Report, Tally, macro_average
 from gpo_lightning.policy import Policy, PolicyConfig
+from gpo_lightning.policy.sharding import norm_of
 from gpo_lightning.problems import Problem
 from gpo_lightning.running import BadSteps, Learnt, Parts, Whole, mean_metrics
 from gpo_lightning.sealed import Sealed
@@ -68,7 +68,12 @@ class GPOModule(LightningModule):
     def configure_model(self) -> None:
         """Load the weights; only now, so that a wrong configuration is found before."""
         if "policy" not in self._modules:
+            mesh = self.device_mesh
+            if mesh is not None:
+                self.policy_config.check_shardable()
             self.policy = Policy(self.policy_config, values=self.loss.needs_values)
+            if mesh is not None:
+                self.policy.shard(mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
@@ -149,7 +154,7 @@ class GPOModule(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        norm = get_total_norm(gradients)
+        norm = norm_of(gradients)
         reduce = self.trainer.strategy.reduce
         bad = cast(Tensor, reduce(self._bad_steps.flag(norm), reduce_op="sum")).item() > 0
         if bad:
@@ -213,6 +218,7 @@ class GPOModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["bad_steps_in_a_row"] = self._bad_steps.in_a_row
         checkpoint["too_big"] = self._parts.too_big
+        checkpoint["sharded"] = self.policy.sharded
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._bad_steps.in_a_row = checkpoint.get("bad_steps_in_a_row", 0)

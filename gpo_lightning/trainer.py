@@ -1,11 +1,14 @@
 """Lightning's Trainer with what people do besides fitting, and with runs that can be stopped anywhere."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Any, cast
 
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH  # pyright: ignore[reportPrivateUsage]
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher  # pyright: ignore
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
@@ -21,14 +24,19 @@ from gpo_lightning.report import write_report
 from gpo_lightning.running import (
     SPOOL,
     AtomicCheckpointIO,
+    Launcher,
     ResumableFitLoop,
     StopSignals,
+    Watch,
+    check_origin,
+    check_strategy,
     find_last_run,
     read_checkpoint,
+    started_by,
 )
 from gpo_lightning.running.checkpoint import mid_iteration
 from gpo_lightning.running.last_run import go_on_in
-from gpo_lightning.running.signals import requeue, requeued, stopped
+from gpo_lightning.running.signals import EXIT_CODE, requeue, requeued, stopped
 from gpo_lightning.tree import write_trees
 
 
@@ -56,21 +64,56 @@ class GPOTrainer(Trainer):
         """
         if ckpt_path == "last" or (ckpt_path is None and requeued()):
             ckpt_path = self._take_up_last_run()
-        elif ckpt_path is not None and Path(ckpt_path).is_file() and not read_checkpoint(Path(ckpt_path)).between:
-            raise ConfigError(mid_iteration(Path(ckpt_path)))
+        check_strategy(self)
+        if ckpt_path is not None and Path(ckpt_path).is_file():
+            checkpoint = read_checkpoint(Path(ckpt_path))
+            if not checkpoint.between:
+                raise ConfigError(mid_iteration(Path(ckpt_path)))
+            check_origin(self, checkpoint)
         if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
             self.strategy.checkpoint_io = AtomicCheckpointIO()
         self.fit_loop = ResumableFitLoop.instead_of(self.fit_loop)
-        with StopSignals(self._signal_other_ranks) as signals:
+        with StopSignals(self._signal_other_ranks) as signals, self._watch(datamodule, signals) as watch:
+
+            def check() -> None:
+                signals.check()
+                watch.check()
+
             if isinstance(datamodule, RolloutDataModule):
-                datamodule.check_signals = signals.check
+                datamodule.check_signals = check
             # Lightning's handlers talk to other ranks, and write checkpoints, wherever the signal finds the run.
             cast(Any, self)._signal_connector.register_signal_handlers = lambda: None
             try:
                 super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
+                # Nobody is watched any more from here on, so nobody may still be at work.
+                self.strategy.barrier("GPOTrainer.fit")
             except (Interrupted, SIGTERMException) as stop:
-                directory = cast(Any, datamodule).directory
-                raise Interrupted(stopped(directory, requeue(self.global_rank))) from stop
+                raise self._interrupted(datamodule) from stop
+            except Exception as error:
+                if (lost := watch.explain(error)) is None:
+                    raise
+                # Ranks that stop as asked do so one after the other, and the last ones find the others gone.
+                raise (self._interrupted(datamodule) if signals.received else lost) from error
+
+    def _interrupted(self, datamodule: LightningDataModule | None) -> Interrupted:
+        directory = cast(Any, datamodule).directory
+        return Interrupted(stopped(directory, requeue(self.global_rank)))
+
+    def _watch(self, datamodule: LightningDataModule | None, signals: StopSignals) -> Watch:
+        """Over the other processes of this machine, which this one starts or which started it."""
+
+        def last_resort() -> None:
+            if isinstance(datamodule, RolloutDataModule):
+                datamodule.engine.kill()
+            if signals.received:
+                print(f"gpo: {self._interrupted(datamodule)}", file=sys.stderr, flush=True)
+                os._exit(EXIT_CODE)
+
+        if not isinstance(self.strategy.launcher, _SubprocessScriptLauncher):
+            return Watch(starter=started_by(), last_resort=last_resort)
+        launcher = Launcher.instead_of(self.strategy.launcher)
+        cast(Any, self.strategy)._launcher = launcher
+        return Watch(lambda: launcher.procs, launcher.first_rank, started_by(), last_resort)
 
     def _take_up_last_run(self) -> Path | None:
         """The checkpoint to go on from, if there is one; loggers and spool go on in its run's folder."""

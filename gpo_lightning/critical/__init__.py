@@ -6,8 +6,9 @@ Everything here works on rollout trees; losses and training are never seen.
 from gpo_lightning.critical.bisect import Bisect
 from gpo_lightning.critical.change_point import ChangePoint
 from gpo_lightning.critical.clock import Clock
-from gpo_lightning.critical.drawing import Drawing, Progress, ProgressListener, permuted, seeded, seeded_draw
+from gpo_lightning.critical.drawing import Drawing, Progress, ProgressListener, seeded, seeded_draw
 from gpo_lightning.critical.explorer import Explorer, RolloutPlan, Rollouts
+from gpo_lightning.critical.order import ProblemOrder
 from gpo_lightning.critical.posterior import ValuePosterior, ValuePrior
 from gpo_lightning.critical.search import Exhaustive, Known, NoSearch, SearchStrategy
 from gpo_lightning.critical.segmenters import FixedLength, LowProbability, Marker, Newline, Segmenter, Sentence
@@ -44,6 +45,7 @@ __all__ = [
     "Newline",
     "NoSearch",
     "Pile",
+    "ProblemOrder",
     "Progress",
     "ProgressListener",
     "RandomStep",
@@ -57,7 +59,6 @@ __all__ = [
     "Sharing",
     "ValuePosterior",
     "ValuePrior",
-    "permuted",
     "seeded",
     "seeded_draw",
     "token_pieces",

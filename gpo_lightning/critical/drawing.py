@@ -1,7 +1,7 @@
 """Draws continuations into trees: asks the engine, grades what comes back, stores it."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from random import Random
@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from gpo_lightning.engines import Completion, Engine, Purpose, Request, Sampling, remaining_tokens
 from gpo_lightning.grading import Grade
-from gpo_lightning.problems import Problem, ProblemSource
+from gpo_lightning.problems import ProblemSource
 from gpo_lightning.tree import RolloutTree, Sample
 
 Prefix = tuple[int, ...]
@@ -49,17 +49,6 @@ def seeded(*parts: object) -> int:
 def seeded_draw(*parts: object) -> Random:
     """A random state of its own for one purpose."""
     return Random(seeded(*parts))
-
-
-def permuted(problems: Sequence[Problem], seed: int, places: range) -> list[Problem]:
-    """Problems at some places of an endless series of permutations of all of them."""
-    orders: dict[int, list[int]] = {}
-    for place in places:
-        round_ = place // len(problems)
-        if round_ not in orders:
-            orders[round_] = list(range(len(problems)))
-            Random(seeded(seed, "order", round_)).shuffle(orders[round_])
-    return [problems[orders[place // len(problems)][place % len(problems)]] for place in places]
 
 
 class Drawing:

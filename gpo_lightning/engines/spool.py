@@ -47,10 +47,11 @@ class Spool:
     Args:
         directory: where they lie; made when the first line is written.
         rank: of this process; each has journals of its own.
+        ranks: how many processes there are; there may have been more before.
     """
 
-    def __init__(self, directory: Path, rank: int = 0) -> None:
-        self.directory, self.rank = directory, rank
+    def __init__(self, directory: Path, rank: int = 0, ranks: int = 1) -> None:
+        self.directory, self.rank, self.ranks = directory, rank, ranks
         self._path: Path | None = None
         self._forced = 0.0
 
@@ -120,10 +121,11 @@ class Spool:
                 path.unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Remove this rank's journals: the run has ended, and nobody will ask again."""
+        """Remove this rank's journals, and its share of vanished ranks': the run has ended, nobody will ask again."""
         self.close()
-        for path in self.directory.glob(f"version-*-rank{self.rank}.journal"):
-            path.unlink(missing_ok=True)
+        for path in self.directory.glob("version-*-rank*.journal"):
+            if int(path.stem.partition("-rank")[2]) % self.ranks == self.rank:
+                path.unlink(missing_ok=True)
 
     def close(self) -> None:
         self._path = None

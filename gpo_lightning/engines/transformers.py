@@ -50,7 +50,7 @@ class Transformers(Engine):
         self._queue = deque(item for item in self._queue if item[0] != handle)
 
     def sync(self, policy: "Policy", version: int) -> None:
-        self._policy = policy
+        self._policy = policy.standalone()
         self.version = version
 
     def poll(self) -> list[Completion]:

@@ -207,7 +207,8 @@ class VLLMServer(Engine):
             raise EngineError("The vLLM server engine was used before it was started.")
         adapter = write_adapter(policy, self._folder)
         background.run(fleet.serve(adapter))
-        if not self._agreed:
+        # A sharded policy computes on all ranks at once, and one that starts its server again would do so alone.
+        if not self._agreed and not policy.sharded:
             self._compare_voices(policy)
         self._discard_but(Path(adapter.path))
         self.version = version

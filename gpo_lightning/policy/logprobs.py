@@ -24,8 +24,6 @@ def token_logprobs(hidden: Tensor, targets: Tensor, head: Head, chunk: int = 102
     Returns:
         ``[N]`` log-probabilities.
     """
-    if not len(targets):
-        return hidden.sum(-1).float()
     pieces = [
         checkpoint(_chunk_logprobs, rows, ids, head, use_reentrant=False)
         if torch.is_grad_enabled()

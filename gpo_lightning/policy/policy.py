@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -21,6 +21,10 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy.embedded import resolve_base
 from gpo_lightning.policy.logprobs import token_logprobs
+from gpo_lightning.policy.sharding import gathered, shard, take_over
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 Precision = Literal["auto", "float32", "bfloat16", "float16", "float64"]
 
@@ -55,6 +59,14 @@ class PolicyConfig:
         if self.quantization is not None and self.lora is None and self.adapter is None:
             raise ConfigError("model.policy.quantization needs model.policy.lora: quantised weights cannot be trained.")
 
+    def check_shardable(self) -> None:
+        """Refuse what :meth:`Policy.shard` cannot do, before any weights are loaded."""
+        if self.quantization is not None:
+            raise ConfigError(
+                "model.policy.quantization: 4-bit and 8-bit weights cannot be sharded. Set it to null, or take "
+                "configs/trainer/ddp.yaml, where every process has the whole, small, model."
+            )
+
     @property
     def torch_dtype(self) -> torch.dtype:
         if self.dtype == "auto":
@@ -83,6 +95,8 @@ class Policy(nn.Module):
             model.enable_input_require_grads()
         self.model: PreTrainedModel | PeftModel = _with_adapter(model, config)
         self.value_head = _value_head(model) if values else None
+        self._gathered: dict[str, Tensor] | None = None
+        self._copy: list[Policy] | None = None  # in a list, for it is no part of this module
         self.train()
 
     @property
@@ -183,8 +197,42 @@ class Policy(nn.Module):
             yield
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """Names and values of what training changes."""
+        """Names and values of what training changes; of a sharded policy, as they were at the last :meth:`gather`."""
+        return self._trainable() if self._gathered is None else self._gathered
+
+    def _trainable(self) -> dict[str, Tensor]:
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
+
+    def shard(self, mesh: "DeviceMesh") -> None:
+        """Spread the weights over the processes of a mesh of one dimension (FSDP2).
+
+        From then on all processes compute together, as often as each other.
+        """
+        self.config.check_shardable()
+        shard(self, self.causal_lm, mesh, ("logprobs", "logprobs_and_values"))
+        self._gathered = {}
+
+    @property
+    def sharded(self) -> bool:
+        return self._gathered is not None
+
+    def gather(self) -> None:
+        """Of a sharded policy, make :meth:`trainable_state` and the exports those of now. All processes call it."""
+        if self._gathered is not None:
+            self._gathered = gathered(self._trainable())
+
+    def standalone(self) -> "Policy":
+        """This policy where a process has all of it, else a copy, as it was at the last :meth:`gather`.
+
+        Only such a one may generate: a process does as many forward passes as its responses are long.
+        """
+        if self._gathered is None:
+            return self
+        if self._copy is None:
+            with torch.random.fork_rng(devices=[]):
+                self._copy = [Policy(self.config, values=self.value_head is not None).eval()]
+        take_over(self._copy[0], self, self._gathered)
+        return self._copy[0]
 
     @cached_property
     def engine_directory(self) -> str:
@@ -193,7 +241,7 @@ class Policy(nn.Module):
             return self.directory
         directory = tempfile.mkdtemp(prefix="gpo-base-")
         weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
-        self._plain_base().save_pretrained(directory)
+        _write(self._plain_base(), Path(directory))
         self.tokenizer.save_pretrained(directory)
         return directory
 
@@ -215,7 +263,7 @@ class Policy(nn.Module):
         """Write the adapter as ``peft`` and vLLM read it."""
         if not isinstance(self.model, PeftModel):
             raise ConfigError("There is no adapter to export: model.policy.lora is null. Export the merged model.")
-        self.model.save_pretrained(str(directory), safe_serialization=True)
+        self.model.save_pretrained(str(directory), safe_serialization=True, state_dict=self._model_weights())
         settings = directory / "adapter_config.json"
         written = json.loads(settings.read_text())
         # Sets serialise in hash order; a sorted file makes equal adapters equal bytes.
@@ -229,15 +277,27 @@ class Policy(nn.Module):
         if isinstance(self.model, PeftModel):
             # Folding in place and out again would round the weights we go on training; so a copy is folded.
             copy = get_peft_model(self._plain_base(), self.model.peft_config["default"])
-            copy.load_state_dict(self._adapter_weights(), strict=False)
+            copy.load_state_dict(self._model_weights(), strict=False)
             merged = cast(PreTrainedModel, copy.merge_and_unload())  # pyright: ignore[reportCallIssue]
+        elif self._gathered is not None:
+            merged = self._plain_base()
+            merged.load_state_dict(self._model_weights(), strict=False)
         else:
             merged = self.causal_lm
-        merged.save_pretrained(str(directory), safe_serialization=True)
+        _write(merged, directory)
         self.tokenizer.save_pretrained(str(directory))
 
-    def _adapter_weights(self) -> dict[str, Tensor]:
-        return {name: value.detach().cpu() for name, value in self.model.named_parameters() if value.requires_grad}
+    def _model_weights(self) -> dict[str, Tensor]:
+        """What training changes in the model, the value head left out, by the model's own names."""
+        prefix = "model."
+        state = self.trainable_state().items()
+        return {name.removeprefix(prefix): value.detach().cpu() for name, value in state if name.startswith(prefix)}
+
+
+def _write(model: PreTrainedModel, directory: Path) -> None:
+    # transformers writes on rank 0 alone, but every rank has an engine, and a folder, of its own.
+    cast(Any, model).should_save_on_this_rank = lambda is_main_process: is_main_process
+    model.save_pretrained(str(directory), safe_serialization=True)
 
 
 def _value_head(model: PreTrainedModel) -> nn.Linear:

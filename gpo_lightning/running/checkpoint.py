@@ -19,12 +19,14 @@ class Checkpoint:
         iterations: finished iterations.
         steps: optimiser steps.
         between: written between two iterations, not in the middle of one.
+        sharded: written by processes over which the weights lie spread.
     """
 
     path: Path
     iterations: int
     steps: int
     between: bool
+    sharded: bool
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -46,7 +48,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
             "from it."
         ) from error
     between = progress["processed"] == progress["ready"]
-    return Checkpoint(path, int(progress["processed"]), int(content["global_step"]), between)
+    sharded = bool(content.get("sharded", False))
+    return Checkpoint(path, int(progress["processed"]), int(content["global_step"]), between, sharded)
 
 
 def newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:

@@ -92,8 +92,8 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(loss: str, tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", ["grpo", "ppo"])
-def test_two_processes_learn_what_one_does(loss: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("loss", "trainer"), [("grpo", "ddp"), ("ppo", "ddp"), ("ppo", "fsdp2")])
+def test_two_processes_learn_what_one_does(loss: str, trainer: str, tmp_path: Path) -> None:
     """All examples of the one iteration in one step: then ranks may not change the gradient, nor the adapter.
 
     PPO's advantages are whitened over all ranks.
@@ -113,7 +113,7 @@ def test_two_processes_learn_what_one_does(loss: str, tmp_path: Path) -> None:
         "--trainer.gradient_clip_val=null",
     ]
     gpo(["fit", *configs, *single], one)
-    gpo(["fit", *configs, *config("trainer/ddp.yaml"), *single], two)
+    gpo(["fit", *configs, *config(f"trainer/{trainer}.yaml"), *single], two)
     first, second = (adapter_weights(run_directory(folder)) for folder in (one, two))
     assert first.keys() == second.keys()
     assert max(float(value.abs().max()) for name, value in first.items() if "lora_B" in name) > 1e-6

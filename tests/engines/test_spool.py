@@ -210,6 +210,18 @@ def test_only_older_versions_are_discarded_of_whatever_rank(tmp_path: Path) -> N
     assert left == ["version-000003-rank0.journal", "version-000003-rank1.journal"]
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_at_the_end_a_rank_clears_its_own_journals_and_some_of_ranks_that_are_no_more(
+    rank: int, tmp_path: Path
+) -> None:
+    for before in range(4):
+        spool = Spool(tmp_path, before, ranks=4)
+        spool.turn_to(1)
+        spool.append(LINES[0])
+    Spool(tmp_path, rank, ranks=2).clear()
+    assert {path.name[-len("0.journal")] for path in tmp_path.iterdir()} == {str(1 - rank), str(3 - rank)}
+
+
 FULL_DISK = """
     import resource, signal, sys
     from pathlib import Path

@@ -5,9 +5,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+from gpo_lightning import GPOModule
 from gpo_lightning.errors import ConfigError
+from gpo_lightning.losses import GRPO
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.policy.logprobs import token_logprobs
+from gpo_lightning.policy.sharding import decoder_layers
 from tests.conftest import disturb, lora
 
 IDS = torch.tensor([[40, 107, 101, 8, 105, 100, 5, 6], [7, 107, 103, 6, 105, 100, 9, 3]])
@@ -128,6 +131,20 @@ def test_bad_models_are_named() -> None:
         PolicyConfig(quantization=BitsAndBytesConfig(load_in_4bit=True))
     with pytest.raises(ConfigError, match=r"model.policy.lora is null"), Policy(PolicyConfig(base="tiny")).reference():
         pass
+
+
+def test_what_cannot_be_sharded_is_refused_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = GPOModule(
+        GRPO(), PolicyConfig(base="no/such/model", lora=lora(), quantization=BitsAndBytesConfig(load_in_4bit=True))
+    )
+    monkeypatch.setattr(GPOModule, "device_mesh", {"data_parallel": None})
+    with pytest.raises(ConfigError, match=r"model.policy.quantization: 4-bit and 8-bit weights cannot be sharded"):
+        module.configure_model()
+
+
+def test_a_model_that_does_not_name_its_layers_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"trainer.strategy: Linear does not say which modules are its decoder"):
+        decoder_layers(torch.nn.Linear(2, 2))  # type: ignore[arg-type]
 
 
 class TestValueHead:
