@@ -125,7 +125,9 @@ class Trajectory:
     @property
     def known(self) -> Known:
         nodes = tuple(Node((), tuple(seen)) for seen in self.rewards)
-        return Known(self.boundaries, nodes, (0,) * len(nodes), float(self.profile[-1]), round(self.tokens))
+        probed = (len(self.rewards[0]) - SIBLINGS, *(len(seen) for seen in self.rewards[1:]))
+        outcome = float(self.profile[-1])
+        return Known(self.boundaries, nodes, (0,) * len(nodes), probed, outcome, round(self.tokens))
 
 
 def search(trajectories: list[Trajectory], strategy: SearchStrategy, selector: Selector) -> list[int]:

@@ -31,8 +31,8 @@ class ChangePoint(SearchStrategy):
     themselves.
 
     Args:
-        budget: most tokens of probes for a trajectory, never exceeded: as many as so many probes before each step but
-            the first would take, so that ``budget=4`` costs no more than ``Exhaustive(4)``.
+        budget: most tokens of probes for a trajectory, never exceeded: as many as would bring so many continuations
+            before each step but the first together, so that ``budget=4`` costs no more than ``Exhaustive(4)``.
         batch: probes asked for at once.
         lookahead: trials that the gain is reckoned for.
         sure: stops when the chosen step is within 0.05 of the best with this probability.
@@ -76,7 +76,7 @@ class ChangePoint(SearchStrategy):
 
     def _affordable(self, known: Known) -> list[int]:
         """``[n]`` probes before each step that the rest of the budget is sure to pay for."""
-        left = int(self.budget * known.sweep) - known.spent
+        left = int(known.sweep(self.budget)) - known.spent
         return [max(0, min(self.batch, left // self.longest(known, t))) for t in range(known.steps)]
 
     def _choose(self, studies: Sequence[Known], selector: Selector) -> list[tuple[int, int]]:

@@ -95,6 +95,7 @@ class _Study:
             boundaries=self.boundaries,
             nodes=tuple(self.tree.node(self.prefix(t), without=self.index) for t in steps),
             pending=tuple(probing.pending(self.tree, self.prefix(t)) for t in steps),
+            probed=tuple(self.tree.drawn(self.prefix(t), Purpose.PROBE) for t in steps),
             reward=self.tree.samples[self.index].reward or 0.0,
             spent=sum(self.tree.spent(self.prefix(t), Purpose.PROBE) for t in steps),
         )

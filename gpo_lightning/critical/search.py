@@ -18,13 +18,15 @@ class Known:
         boundaries: ``[n + 1]`` token offsets.
         nodes: ``[n]`` what the tree knows before each step.
         pending: ``[n]`` probes in flight there.
+        probed: ``[n]`` probes that were drawn there and have finished; the nodes know other continuations too.
         reward: the trajectory's own outcome, V(s_n).
-        spent: tokens of the probes that were drawn for it and have finished.
+        spent: tokens of the finished probes.
     """
 
     boundaries: tuple[int, ...]
     nodes: tuple[Node, ...]
     pending: tuple[int, ...]
+    probed: tuple[int, ...]
     reward: float
     spent: int = 0
 
@@ -37,10 +39,13 @@ class Known:
         """Length of the trajectory."""
         return self.boundaries[-1]
 
-    @property
-    def sweep(self) -> int:
-        """Tokens of one probe before every step but the first, whose value the siblings tell."""
-        return sum(self.remaining(step) for step in range(1, self.steps))
+    def sweep(self, count: float) -> float:
+        """Tokens of the probes that bring ``count`` continuations before every step but the first together.
+
+        Those that were there for nothing, because siblings or other probes passed through, need no probe.
+        """
+        given = [node.drawn - probed for node, probed in zip(self.nodes, self.probed, strict=True)]
+        return sum(max(0.0, count - given[step]) * self.remaining(step) for step in range(1, self.steps))
 
     def remaining(self, step: int) -> int:
         """Tokens that the trajectory itself took from before ``step`` to its end."""

@@ -153,6 +153,10 @@ class RolloutTree:
         candidates = ((index, self.samples[index]) for index in self.through(prefix))
         return sorted(index for index, sample in candidates if sample.start == len(prefix) and sample.drawn)
 
+    def drawn(self, prefix: Tokens, purpose: Purpose) -> int:
+        """Samples drawn from exactly ``prefix`` for a purpose."""
+        return sum(self.samples[index].purpose is purpose for index in self.group(prefix))
+
     def spent(self, prefix: Tokens, purpose: Purpose) -> int:
         """Tokens drawn from exactly ``prefix`` for a purpose."""
         drawn = (self.samples[index] for index in self.group(prefix))

@@ -35,7 +35,7 @@ NAMES = [f"{type(strategy).__name__}-{i}" for i, strategy in enumerate(STRATEGIE
 
 @pytest.mark.parametrize(
     ("search", "least"),
-    [(Exhaustive(16), 0.85), (Bisect(16), 0.75), (ChangePoint(budget=8.0), 0.8)],
+    [(Exhaustive(16), 0.85), (Bisect(16), 0.75), (ChangePoint(budget=16.0), 0.8)],
     ids=["exhaustive", "bisect", "change_point"],
 )
 def test_the_known_pivot_is_found(search: SearchStrategy, least: float) -> None:
@@ -53,8 +53,12 @@ def test_the_budget_is_never_exceeded(budget: float) -> None:
     for tree in made.trees:
         spent = sum(len(s.tokens) - s.start for s in tree.samples if s.purpose is Purpose.PROBE)
         for curve in tree.curves:
-            sweep = sum(len(curve.tokens) - boundary for boundary in curve.boundaries[1:-1])
-            assert spent <= budget * sweep
+            most = 0.0
+            for boundary in curve.boundaries[1:-1]:
+                before = tree.node(curve.tokens[:boundary])
+                given = before.drawn - 1 - tree.drawn(curve.tokens[:boundary], Purpose.PROBE)
+                most += max(0.0, budget - given) * (len(curve.tokens) - boundary)
+            assert spent <= most
             assert 0 <= curve.critical < len(curve.boundaries) - 1
 
 
@@ -76,7 +80,9 @@ def knowns(draw: Any) -> Known:
     lengths = draw(st.lists(st.integers(1, 30), min_size=1, max_size=8))
     boundaries = tuple(sum(lengths[:i]) for i in range(len(lengths) + 1))
     nodes = tuple(Node((), draw(trials)) for _ in lengths)
-    return Known(boundaries, nodes, (0,) * len(nodes), draw(st.sampled_from([0.0, 1.0])), draw(st.integers(0, 300)))
+    probed = tuple(draw(st.integers(0, node.drawn)) for node in nodes)
+    outcome, spent = draw(st.sampled_from([0.0, 1.0])), draw(st.integers(0, 300))
+    return Known(boundaries, nodes, (0,) * len(nodes), probed, outcome, spent)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=NAMES)
@@ -100,13 +106,16 @@ def test_whatever_is_known_it_asks_for_real_steps_and_chooses_one(
 @pytest.mark.parametrize("strategy", STRATEGIES[1:4], ids=NAMES[1:4])
 def test_it_waits_for_probes_in_flight(strategy: SearchStrategy) -> None:
     nodes = tuple(Node((), (1.0, 0.0)) for _ in range(3))
-    known = Known((0, 5, 9, 12), nodes, (0, 2, 0), 1.0)
+    known = Known((0, 5, 9, 12), nodes, (0, 2, 0), (0,) * 3, 1.0)
     assert strategy.probes([known], MaxAdvantage()) == [{}]
 
 
 def test_trajectories_are_searched_independently_of_each_other() -> None:
     nodes = [tuple(Node((), seen) for seen in rows) for rows in (((1.0, 0.0), (), ()), ((0.0,) * 4, (), (), (), ()))]
-    studies = [Known((0, 5, 9, 12), nodes[0], (0,) * 3, 1.0), Known((0, 4, 8, 12, 20, 25), nodes[1], (0,) * 5, 1.0)]
+    studies = [
+        Known((0, 5, 9, 12), nodes[0], (0,) * 3, (0,) * 3, 1.0),
+        Known((0, 4, 8, 12, 20, 25), nodes[1], (0,) * 5, (0,) * 5, 1.0),
+    ]
     search = ChangePoint()
     together = search.probes(studies, MaxAdvantage())
     assert all(together)
@@ -136,15 +145,15 @@ class TestMoot:
     decided = (Node((), (0.0,) * 30), Node((), (0.0,) * 30), Node((), (1.0,) * 30))
 
     def test_a_choice_that_stands_whatever_comes_needs_no_more_probes(self) -> None:
-        known = Known((0, 5, 9, 12), self.decided, (1, 1, 0), 1.0)
+        known = Known((0, 5, 9, 12), self.decided, (1, 1, 0), (0,) * 3, 1.0)
         assert ChangePoint(batch=4).moot([known], MaxAdvantage()) == [{0, 1}]
 
     def test_an_open_choice_waits(self) -> None:
-        known = Known((0, 5, 9, 12, 15, 20), tuple(Node((), ()) for _ in range(5)), (1, 1, 0, 0, 0), 1.0)
+        known = Known((0, 5, 9, 12, 15, 20), tuple(Node((), ()) for _ in range(5)), (1, 1, 0, 0, 0), (0,) * 5, 1.0)
         assert ChangePoint(batch=4).moot([known], MaxAdvantage()) == [set()]
 
     def test_others_cancel_nothing(self) -> None:
-        known = Known((0, 5, 9, 12), self.decided, (1, 1, 0), 1.0)
+        known = Known((0, 5, 9, 12), self.decided, (1, 1, 0), (0,) * 3, 1.0)
         for strategy in (Exhaustive(4), Bisect(8), NoSearch()):
             assert strategy.moot([known], MaxAdvantage()) == [set()]
 
