@@ -39,8 +39,8 @@ def rank(number: int, ranks: int, port: int, problems: int, sharing: str) -> Non
     policy, engine = Policy(PolicyConfig(base="tiny", dtype="float32", lora=None)), Transformers()
     engine.start(policy)
     engine.sync(policy, 0)
-    # Chains of one step are nearly always solved, so that rank 1 has little to search.
-    source = ModularChains(steps=1 if number == 1 and sharing in ("kept", "lent") else 8)
+    # Chains of two steps are nearly always solved, so that rank 1 has little to search.
+    source = ModularChains(steps=2 if number == 1 and sharing in ("kept", "lent") else 8, train_size=256)
     how = {"kept": Alone(), "lent": Queued(number), "dealt": Dealt(number, ranks)}.get(sharing, Alone())
     plan = RolloutPlan(group=8, reset_probability=1.0, resets=8)
     parts = (Newline(min_tokens=4), ChangePoint(), MaxAdvantage())
