@@ -15,7 +15,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from gpo_lightning.grading import (
+from gpo_lightning.problems import AIME, BBH, GSM8K, MATH, MATH500, MMLU, MMLUPro, Problem
+from gpo_lightning.problems.problem_set import ProblemSet
+from gpo_lightning.problems.question import written
+from gpo_lightning.rewards import (
     BigBenchHard,
     Boxed,
     Case,
@@ -31,9 +34,6 @@ from gpo_lightning.grading import (
     Text,
     Whole,
 )
-from gpo_lightning.problems import AIME, BBH, GSM8K, MATH, MATH500, MMLU, MMLUPro, Problem
-from gpo_lightning.problems.problem_set import ProblemSet
-from gpo_lightning.problems.question import written
 
 RESULTS = Path(__file__).parent / "results" / "graders.json"
 SOLUTIONS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")

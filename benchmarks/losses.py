@@ -51,8 +51,8 @@ def _outcome(folder: Path) -> dict[str, Any]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     found = json.loads((folder / "last" / "summary.json").read_text())
-    events = EventAccumulator(str(folder / "last")).Reload()
-    metrics = {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"] if tag.startswith("train/")}
+    incidents = EventAccumulator(str(folder / "last")).Reload()
+    metrics = {tag: incidents.Scalars(tag)[-1].value for tag in incidents.Tags()["scalars"] if tag.startswith("train/")}
     return {
         "experience": found["experience"],
         "steps": found["steps"],

@@ -88,7 +88,7 @@ def run(method: str, task: str, tokens: int, seed: int, core: int, go_on: bool) 
             )
         (folder / "finished").touch()
     moments = json.loads((folder / "last" / "evaluation" / "results.json").read_text())["heldout"]
-    accuracy = {int(moment): its["overall"]["means"]["accuracy"]["mean"] for moment, its in moments.items()}
+    accuracy = {int(moment): result["overall"]["means"]["accuracy"]["mean"] for moment, result in moments.items()}
     spent, generated = {0: 0.0}, {0: 0.0}
     for file in (folder / "last" / "metrics").glob("iteration-*.json"):
         logged = json.loads(file.read_text())
@@ -110,8 +110,8 @@ def levels(curves: list[list[tuple[float, float]]], budgets: list[float]) -> dic
     """Mean accuracy over runs, and its standard deviation, at each budget."""
     found = {f"{budget:.0f}": [at(curve, budget) for curve in curves] for budget in budgets}
     return {
-        "accuracy": {budget: mean(its) for budget, its in found.items()},
-        "deviation": {budget: stdev(its) if len(its) > 1 else None for budget, its in found.items()},
+        "accuracy": {budget: mean(values) for budget, values in found.items()},
+        "deviation": {budget: stdev(values) if len(values) > 1 else None for budget, values in found.items()},
     }
 
 
@@ -151,7 +151,7 @@ def main() -> None:
             cores.put(core)
 
     old: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
-    rows = {(its["task"], its["method"]): its for its in old}
+    rows = {(row["task"], row["method"]): row for row in old}
     print(f"Accuracy at 1/4, 1/2, 3/4 and all of {options.tokens:,} tokens; then, of half as many generated ones")
     print(f"{'task':10} {'method':28} iterations")
     with ThreadPoolExecutor(cores.qsize()) as pool:
@@ -160,8 +160,8 @@ def main() -> None:
             for task in options.tasks
             for method in options.methods
         }
-        for (task, method), its in runs.items():
-            made = rows[task, method] = row(method, task, options.tokens, [future.result() for future in its])
+        for (task, method), futures in runs.items():
+            made = rows[task, method] = row(method, task, options.tokens, [future.result() for future in futures])
             shown = f"{_line(made['all'])}   |   {_line(made['generated'])}"
             print(f"{task:10} {method:28} {made['iterations']:10.1f}   {shown}", flush=True)
             RESULTS.write_text(
@@ -169,8 +169,8 @@ def main() -> None:
             )
 
 
-def _line(its: dict[str, dict[str, float | None]]) -> str:
-    pairs = zip(its["accuracy"].values(), its["deviation"].values(), strict=True)
+def _line(row: dict[str, dict[str, float | None]]) -> str:
+    pairs = zip(row["accuracy"].values(), row["deviation"].values(), strict=True)
     return "  ".join(f"{100 * (value or 0):5.1f} (sd {100 * (spread or 0):4.1f})" for value, spread in pairs)
 
 

@@ -28,11 +28,11 @@ def rank(number: int, ranks: int, port: int, problems: int, sharing: str) -> Non
     import torch
     import torch.distributed as dist
 
-    from gpo_lightning.critical import Alone, ChangePoint, Explorer, MaxAdvantage, Newline, RolloutPlan
+    from gpo_lightning.critical import ChangePoint, MaxAdvantage, Newline
     from gpo_lightning.engines import Sampling, Transformers
     from gpo_lightning.policy import Policy, PolicyConfig
     from gpo_lightning.problems import ModularChains
-    from gpo_lightning.running import Dealt, Queued
+    from gpo_lightning.rollouts import Alone, Dealt, Queued, RolloutLoop, RolloutPlan
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=number, world_size=ranks)
@@ -42,9 +42,9 @@ def rank(number: int, ranks: int, port: int, problems: int, sharing: str) -> Non
     # Chains of two steps are nearly always solved, so that rank 1 has little to search.
     source = ModularChains(steps=2 if number == 1 and sharing in ("kept", "lent") else 8, train_size=256)
     how = {"kept": Alone(), "lent": Queued(number), "dealt": Dealt(number, ranks)}.get(sharing, Alone())
-    plan = RolloutPlan(group=8, reset_probability=1.0, resets=8)
+    plan = RolloutPlan(group_size=8, reset_probability=1.0, resets=8)
     parts = (Newline(min_tokens=4), ChangePoint(), MaxAdvantage())
-    explorer = Explorer(engine, policy.tokenizer, source, plan, Sampling(96), *parts, sharing=how)
+    explorer = RolloutLoop(engine, policy.tokenizer, source, plan, Sampling(96), *parts, sharing=how)
     mine = source.train()[number:problems:ranks]
     explorer.explore(source.train()[-2:], 1)
     dist.barrier()
@@ -66,8 +66,8 @@ def measure(ranks: int, problems: int, sharing: str) -> float:
     numbers = [[str(each) for each in (number, ranks, port, problems)] for number in range(ranks)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     processes = [
-        subprocess.Popen([*command, *its, sharing], env=environment, stdout=subprocess.PIPE, text=True)
-        for its in numbers
+        subprocess.Popen([*command, *arguments, sharing], env=environment, stdout=subprocess.PIPE, text=True)
+        for arguments in numbers
     ]
     said = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):

@@ -12,10 +12,10 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from gpo_lightning.datamodule import HELDOUT, RolloutDataModule
 from gpo_lightning.engines import Sampling
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.metrics import Benchmark, Figures, Report, Tally, markdown, subset
+from gpo_lightning.evaluation import Benchmark, Figures, Report, Tally, markdown, subset
 from gpo_lightning.problems import ProblemSource
-from gpo_lightning.running import run_directory
-from gpo_lightning.tree import RolloutTree, write_trees
+from gpo_lightning.rollouts import RolloutTree, write_trees
+from gpo_lightning.runs import run_directory
 
 if TYPE_CHECKING:
     from gpo_lightning.module import GPOModule
@@ -190,7 +190,7 @@ class BenchmarkEvaluation(Callback):
         directory = _directory(trainer)
         if trainer.is_global_zero:
             directory.mkdir(parents=True, exist_ok=True)
-            results = {name: its for other in _evaluations(trainer) for name, its in other.results.items()}
+            results = {name: moments for other in _evaluations(trainer) for name, moments in other.results.items()}
             written = {
                 name: {moment: report.to_dict() for moment, report in reports.items()}
                 for name, reports in results.items()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from lightning import Callback, Trainer
 
-from gpo_lightning.running import run_directory
+from gpo_lightning.runs import run_directory
 
 if TYPE_CHECKING:
     from gpo_lightning.module import GPOModule

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from lightning import Callback, Trainer
 
 from gpo_lightning.engines import Purpose
-from gpo_lightning.report import write_report
-from gpo_lightning.running import gather, run_directory
-from gpo_lightning.tree import RolloutTree, write_trees
+from gpo_lightning.evaluation import write_report
+from gpo_lightning.rollouts import RolloutTree, gather, write_trees
+from gpo_lightning.runs import run_directory
 
 if TYPE_CHECKING:
     from gpo_lightning.module import GPOModule

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from lightning import Callback, Trainer
 from rich.console import Console
 
-from gpo_lightning.critical import Progress
+from gpo_lightning.rollouts import Progress
 
 if TYPE_CHECKING:
     from gpo_lightning.datamodule import RolloutDataModule

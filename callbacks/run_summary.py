@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from gpo_lightning.callbacks.benchmark_evaluation import BenchmarkEvaluation
-from gpo_lightning.metrics import Estimate
-from gpo_lightning.running import gather, run_directory
+from gpo_lightning.evaluation import Estimate
+from gpo_lightning.rollouts import gather
+from gpo_lightning.runs import run_directory
 
 if TYPE_CHECKING:
     from gpo_lightning.module import GPOModule
@@ -22,8 +23,8 @@ class RunSummary(Callback):
     """Prints accuracy before and after with 95 % intervals, tokens by purpose and seconds by phase.
 
     ``summary.json`` holds ``before`` and ``after`` (``accuracy``, ``low``, ``high``, ``n``), ``tokens`` (generated, by
-    purpose), ``prefilled`` and ``cached`` likewise, ``seconds`` (of rank 0, by phase), ``events`` (what went wrong and
-    was mended), ``engine`` and ``iterations``.
+    purpose), ``prefilled`` and ``cached`` likewise, ``seconds`` (of rank 0, by phase), ``incidents`` (what went
+    wrong and was mended), ``engine`` and ``iterations``.
     Needs ``BenchmarkEvaluation`` among the callbacks for accuracies.
     """
 
@@ -64,7 +65,7 @@ class RunSummary(Callback):
         ledgers = gather([module.data.engine.ledger.state_dict()])
         seconds = {phase: round(value, 2) for phase, value in module.data.clock.seconds.items()}
         seconds |= {"train": round(self._training, 2), "total": round(self._total(), 2)}
-        events = sum(gather([module.data.events]), Counter[str]())
+        incidents = sum(gather([module.data.incidents]), Counter[str]())
         before, after = _first_and_last(trainer)
         return {
             "before": before and _accuracy(before),
@@ -73,7 +74,7 @@ class RunSummary(Callback):
             "prefilled": _by_purpose(ledgers, "prefilled"),
             "cached": _by_purpose(ledgers, "cached"),
             "seconds": seconds,
-            "events": dict(sorted(events.items())),
+            "incidents": dict(sorted(incidents.items())),
             "engine": type(module.data.engine).__name__,
             "loss": type(module.loss).__name__,
             "experience": type(module.data.builder(module.loss)).__name__,
@@ -114,7 +115,7 @@ def print_summary(summary: dict[str, Any], directory: Path) -> None:
     for purpose, tokens in summary["tokens"].items():
         table.add_row(f"tokens generated: {purpose}", f"{tokens:,}")
     table.add_section()
-    for event, count in summary.get("events", {}).items():
+    for event, count in summary.get("incidents", {}).items():
         table.add_row(f"mended: {event.replace('_', ' ')}", f"{count:,}")
     for phase, seconds in summary["seconds"].items():
         table.add_row(f"seconds: {phase}", f"{seconds:,.1f}")

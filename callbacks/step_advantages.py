@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning import Callback, Trainer
 
-from gpo_lightning.running import gather
-from gpo_lightning.tree import Curve
+from gpo_lightning.rollouts import ValueCurve, gather
 
 if TYPE_CHECKING:
     from gpo_lightning.module import GPOModule
@@ -34,10 +33,10 @@ class StepAdvantages(Callback):
                     experiment.add_histogram(name, values, global_step=trainer.global_step)
 
 
-def step_distributions(curves: list[Curve]) -> dict[str, list[float]]:
+def step_distributions(curves: list[ValueCurve]) -> dict[str, list[float]]:
     """The values behind each histogram, from at least one curve.
 
-    >>> curve = Curve(tokens=(5, 6, 7, 8), boundaries=(0, 2, 4), values=(0.5, 0.25, 1.0), critical=1)
+    >>> curve = ValueCurve(tokens=(5, 6, 7, 8), boundaries=(0, 2, 4), values=(0.5, 0.25, 1.0), critical=1)
     >>> step_distributions([curve])["critical/advantage"]
     [0.75]
     """

@@ -7,7 +7,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from gpo_lightning.engines import Purpose
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.running import gather
+from gpo_lightning.rollouts import gather
 
 if TYPE_CHECKING:
     from gpo_lightning.module import GPOModule
@@ -51,5 +51,5 @@ class TokenBudget(Callback):
 def tokens_spent(module: "GPOModule") -> tuple[int, int]:
     """Generated and prefilled tokens of rollouts so far, over all ranks; every rank must call it."""
     accounts = [module.data.engine.ledger.accounts[purpose] for purpose in COUNTED]
-    ranks = gather([(sum(its.generated for its in accounts), sum(its.prefilled for its in accounts))])
+    ranks = gather([(sum(account.generated for account in accounts), sum(account.prefilled for account in accounts))])
     return sum(rank[0] for rank in ranks), sum(rank[1] for rank in ranks)

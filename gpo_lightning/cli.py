@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError, GPOError, Interrupted, RankLost
 from gpo_lightning.module import GPOModule
-from gpo_lightning.running import EXIT_CODE, read_checkpoint
+from gpo_lightning.runs import EXIT_CODE, read_checkpoint
 from gpo_lightning.trainer import GPOTrainer
 
 

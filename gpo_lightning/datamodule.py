@@ -2,58 +2,60 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-import torch
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader
 
-from gpo_lightning.critical import (
-    ChangePoint,
-    Clock,
-    Explorer,
-    MaxAdvantage,
-    Newline,
-    NoSearch,
-    ProblemOrder,
-    ProgressListener,
-    RolloutPlan,
-    Rollouts,
-    SearchStrategy,
-    Segmenter,
-    Selector,
-    seeded,
+from gpo_lightning.critical import ChangePoint, MaxAdvantage, Newline, NoSearch, SearchStrategy, Segmenter, Selector
+from gpo_lightning.engines import (
+    CompletionJournal,
+    Engine,
+    JournaledEngine,
+    Recovery,
+    RestartingEngine,
+    Sampling,
+    choose_engine,
 )
-from gpo_lightning.engines import Engine, Recovery, Sampling, Spool, Spooled, Supervised, choose_engine
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.experience import Batch, Example, ExperienceBuilder, MicroBatch, schedule, solution_trees
-from gpo_lightning.grading import grader_events
-from gpo_lightning.metrics import Benchmark, respond
+from gpo_lightning.evaluation import Benchmark, respond
+from gpo_lightning.experience import Batch, ExperienceBuilder, solution_trees
 from gpo_lightning.policy import Policy
 from gpo_lightning.problems import LabelledSource, LabelledTrajectory, Problem, ProblemSource
-from gpo_lightning.running import (
-    SPOOL,
+from gpo_lightning.rewards import grader_incidents
+from gpo_lightning.rollouts import (
+    Clock,
+    ProblemOrder,
+    ProgressListener,
+    RolloutLoop,
+    RolloutPlan,
+    Rollouts,
+    RolloutTree,
+    read_trees,
+)
+from gpo_lightning.rollouts.seeds import derive_seed
+from gpo_lightning.rollouts.work_queue import SearchJob, WorkQueue, dynamic_balance, static_balance
+from gpo_lightning.runs import (
+    JOURNAL,
     KeptRollouts,
     ResumableFitLoop,
-    gather,
     rank_states,
     reduced,
     restore_random_state,
     restore_rank_state,
     run_directory,
-    sharing,
 )
-from gpo_lightning.sealed import Sealed
-from gpo_lightning.tree import RolloutTree, read_trees
+from gpo_lightning.training import OpaqueBatch, make_batches
 
 if TYPE_CHECKING:
     from gpo_lightning.losses import Loss
 
+
+T = TypeVar("T")
 
 HELDOUT = "heldout"
 """Name of the benchmark that is the held-out part of ``data.problems``."""
@@ -114,14 +116,14 @@ class RolloutDataModule(LightningDataModule):
         self.directory = Path()
         self.check_signals: Callable[[], None] = lambda: None
         self._made_by = choose_engine() if engine == "auto" else engine
-        self._supervised = Supervised(self._made_by, recovery)
-        self._engine: Engine = self._supervised
-        self._events: Counter[str] = Counter()
-        self._graders_before = grader_events()
+        self._restarting = RestartingEngine(self._made_by, recovery)
+        self._engine: Engine = self._restarting
+        self._incidents: Counter[str] = Counter()
+        self._graders_before = grader_incidents()
         self._chosen = engine == "auto"
-        self._loader: tuple[int, DataLoader[Sealed[Batch]]] | None = None
+        self._loader: tuple[int, DataLoader[OpaqueBatch[Batch]]] | None = None
         self._random_state: dict[str, Any] | None = None
-        self._policy: Policy | None = None
+        self._announced = False
         self._rank, self._ranks = 0, 1
         if sampling.temperature <= 0:
             raise ConfigError(
@@ -137,21 +139,23 @@ class RolloutDataModule(LightningDataModule):
         if stage != "fit":
             return
         self.directory = run_directory(trainer)
-        self.spool_in(self.directory / SPOOL)
+        self.journal_in(self.directory / JOURNAL)
         if cast(Any, trainer).reload_dataloaders_every_n_epochs != 1:
             raise ConfigError(
                 "trainer.reload_dataloaders_every_n_epochs must be 1: every epoch has rollouts of its own."
             )
         builder = self.builder(cast(Any, trainer.lightning_module).loss)
-        if builder.least_group > self.plan.group:
+        if builder.least_group > self.plan.group_size:
             raise ConfigError(
-                f"data.plan.group is {self.plan.group}, but {type(builder).__name__} compares at least "
-                f"{builder.least_group} responses to a problem. Raise data.plan.group."
+                f"data.plan.group_size is {self.plan.group_size}, but {type(builder).__name__} compares at least "
+                f"{builder.least_group} responses to a problem. Raise data.plan.group_size."
             )
 
-    def spool_in(self, folder: Path) -> None:
+    def journal_in(self, folder: Path) -> None:
         """Keep what the engine finishes in a folder, and answer from what a stopped run left there."""
-        self._engine = Spooled(self._supervised, Spool(folder, self._rank, self._ranks), lambda: self.check_signals())
+        self._engine = JournaledEngine(
+            self._restarting, CompletionJournal(folder, self._rank, self._ranks), lambda: self.check_signals()
+        )
 
     def builder(self, loss: "Loss") -> ExperienceBuilder:
         """The experience builder for a loss.
@@ -168,19 +172,40 @@ class RolloutDataModule(LightningDataModule):
             )
         return self._experience
 
-    def serve(self, policy: Policy, version: int) -> Engine:
-        """The engine, started if need be, serving ``policy``'s present weights."""
-        if self._policy is None:
-            with self.clock("engine start"), isolate_rng():
-                self._engine.start(policy, self.seed + self._rank)
-            self._policy = policy
+    def _loop(self, policy: Policy, source: ProblemSource) -> RolloutLoop:
+        """The object that makes rollouts, for problems of one source."""
+        return RolloutLoop(
+            engine=self._engine,
+            tokenizer=policy.tokenizer,
+            source=source,
+            plan=self.plan,
+            sampling=self.sampling,
+            segmenter=self.segmenter,
+            search=self.search,
+            selector=self.selector,
+            seed=self.seed,
+            listener=self.listener,
+            balance=self._balance,
+            rank=self._rank,
+        )
+
+    def _balance(self, own: Sequence[SearchJob]) -> WorkQueue:
+        """How ranks share their searches."""
+        if self._ranks == 1:
+            return WorkQueue(own)
+        # Who is faster must not decide where a run has to repeat itself, nor where taking a tree costs nothing.
+        if self._engine.capabilities.reproducible or isinstance(self.search, NoSearch):
+            return static_balance(self._rank, self._ranks)(own)
+        return dynamic_balance(self._rank)(own)
+
+    def _serve(self, policy: Policy, version: int) -> None:
+        """Have the engine, started if need be, serve ``policy``'s present weights."""
+        with isolate_rng():
+            self._loop(policy, self.problems).serve(policy, version, self.clock)
+        if not self._announced:
             how = "chosen automatically" if self._chosen else "as configured"
             rank_zero_info(f"Engine: {self._engine.capabilities.name} ({how})")
-        with self.clock("sync"):
-            policy.gather()
-            self._engine.onload()
-            self._engine.sync(policy, version)
-        return self._engine
+            self._announced = True
 
     @property
     def engine(self) -> Engine:
@@ -188,13 +213,13 @@ class RolloutDataModule(LightningDataModule):
         return self._made_by
 
     @property
-    def events(self) -> Counter[str]:
+    def incidents(self) -> Counter[str]:
         """What befell this rank, and was mended: engine restarts, graders that were killed, skipped steps."""
-        return self._events + Counter(self._supervised.faults) + (grader_events() - self._graders_before)
+        return self._incidents + Counter(self._restarting.faults) + (grader_incidents() - self._graders_before)
 
-    def note(self, event: str) -> None:
+    def count_incident(self, event: str) -> None:
         """Count something that went wrong and was mended."""
-        self._events[event] += 1
+        self._incidents[event] += 1
 
     @cached_property
     def order(self) -> ProblemOrder:
@@ -209,27 +234,21 @@ class RolloutDataModule(LightningDataModule):
     def explore(self, policy: Policy, iteration: int) -> Rollouts:
         """An iteration's rollouts by ``policy``'s present weights."""
         problems, reserve = self.order.iteration(iteration), self.order.reserve(iteration)
-        explorer = self._explorer(policy, iteration, self.problems)
-        return self._finished(explorer.explore(problems, iteration, reserve))
+        self._serve(policy, iteration)
+        return self._finished(self._loop(policy, self.problems).explore(problems, iteration, reserve))
 
     def examine(self, policy: Policy, labelled: LabelledSource) -> tuple[list[LabelledTrajectory], Rollouts]:
         """Labelled trajectories, and the critical steps the policy's continuations find in them."""
-        trajectories = list(labelled.trajectories())[self._rank :: self._ranks]
-        return trajectories, self._finished(self._explorer(policy, 0, labelled.problems).examine(trajectories))
-
-    def _explorer(self, policy: Policy, iteration: int, source: ProblemSource) -> Explorer:
-        engine, parts = self.serve(policy, iteration), (self.segmenter, self.search, self.selector)
-        # Who is faster must not decide where a run has to repeat itself, nor where taking a tree costs nothing at once.
-        by_time = not engine.capabilities.reproducible and not isinstance(self.search, NoSearch)
-        rest = (self.seed, self.listener, sharing(self._rank, self._ranks, by_time))
-        return Explorer(engine, policy.tokenizer, source, self.plan, self.sampling, *parts, *rest)
+        trajectories = self.share(labelled.trajectories())
+        self._serve(policy, 0)
+        return trajectories, self._finished(self._loop(policy, labelled.problems).examine(trajectories))
 
     def _finished(self, rollouts: Rollouts) -> Rollouts:
         self.clock.add(rollouts.seconds)
         self._engine.offload()
         return rollouts
 
-    def train_dataloader(self) -> DataLoader[Sealed[Batch]]:
+    def train_dataloader(self) -> DataLoader[OpaqueBatch[Batch]]:
         trainer = cast(Trainer, self.trainer)
         if self._random_state is not None:
             restore_random_state(self._random_state)
@@ -237,67 +256,45 @@ class RolloutDataModule(LightningDataModule):
         loop = trainer.fit_loop
         iteration = cast(Any, loop.epoch_progress.current).processed
         if isinstance(loop, ResumableFitLoop) and loop.over:
-            return DataLoader(cast(Any, list[Sealed[Batch]]()), batch_size=None)
+            return DataLoader(cast(Any, list[OpaqueBatch[Batch]]()), batch_size=None)
         # A run that is taken up again is asked twice for its first iteration.
         if self._loader is None or self._loader[0] != iteration:
             self._loader = (iteration, self._iteration_loader(trainer, iteration))
         return self._loader[1]
 
-    def _iteration_loader(self, trainer: Trainer, iteration: int) -> DataLoader[Sealed[Batch]]:
+    def _iteration_loader(self, trainer: Trainer, iteration: int) -> DataLoader[OpaqueBatch[Batch]]:
         module = cast(Any, trainer.lightning_module)
         builder, policy = self.builder(module.loss), cast(Policy, module.policy)
         if self.rollouts is None or iteration % self.refresh_every == 0:
-            self.rollouts = self._gather_or_read(builder, policy, iteration)
+            origin = iteration - iteration % self.refresh_every
+            if self.refresh_every == 1:
+                self.rollouts = self._make(builder, policy, origin)
+            else:
+                kept = KeptRollouts(self.directory / JOURNAL, self._rank)
+                self.rollouts = kept.read_or_make(
+                    origin, lambda: self._make(builder, policy, origin), look=origin < iteration
+                )
         skipped: Counter[str] = Counter()
         examples = builder.build(self.rollouts.trees, skipped)
         # Set, not added: rollouts that are learnt from again are built again.
         self.rollouts.counts = Counter({**self.rollouts.counts, **skipped, "examples": len(examples)})
-        batches = self._schedule(examples, builder, module.loss, trainer)
-        if module.loss.appraises:
-            return DataLoader(cast(Any, self._appraise(batches, builder, module, trainer)), batch_size=None)
+        with self.clock("old log-probs" if module.loss.needs_old_logprobs else "batches"):
+            batches = make_batches(
+                examples,
+                builder,
+                module.loss,
+                module.scorer,
+                self.micro_batch,
+                trainer.accumulate_grad_batches,
+                lambda values, how: reduced(trainer, values, how),
+                trainer.precision_plugin.train_step_context,
+            )
+        return DataLoader(cast(Any, batches), batch_size=None, collate_fn=cast(Any, OpaqueBatch))
 
-        def collate(batch: MicroBatch) -> Sealed[Batch]:
-            return Sealed(batch.collate(builder, policy.pad_id))
-
-        return DataLoader(cast(Any, batches), batch_size=None, collate_fn=cast(Any, collate))
-
-    def _gather_or_read(self, builder: ExperienceBuilder, policy: Policy, iteration: int) -> Rollouts:
-        """Rollouts to learn from in an iteration, which may be those of one before it."""
-        origin = iteration - iteration % self.refresh_every
-        kept = KeptRollouts(self.directory / SPOOL, self._rank)
-        rollouts = kept.read(origin) if origin < iteration else None
-        # A kill may have come between two ranks' writing, and ranks that share their searches search together.
-        complete = all(gather([rollouts is not None]))
-        if rollouts is None or not complete:
-            rollouts = self._gather(builder, policy, origin)
-            if self.refresh_every > 1:
-                kept.write(origin, rollouts)
-        return rollouts
-
-    def forget_rollouts(self, before: int) -> None:
-        """Give up what is spooled of the iterations before one: a checkpoint of a later one is written."""
-        KeptRollouts(self.directory / SPOOL, self._rank).discard(before - before % self.refresh_every)
-        if isinstance(self._engine, Spooled):
-            self._engine.spool.discard(before)
-
-    def _appraise(
-        self, batches: Sequence[MicroBatch], builder: ExperienceBuilder, module: Any, trainer: Trainer
-    ) -> list[Sealed[Batch]]:
-        """An iteration's batches, with what the loss makes of scores by the policy as it is now."""
-        policy, collated = cast(Policy, module.policy), list[Batch]()
-        policy.eval()
-        with self.clock("appraise"), torch.no_grad(), trainer.precision_plugin.train_step_context():
-            for micro_batch in batches:
-                batch = micro_batch.collate(builder, policy.pad_id)
-                prior = module.score(batch.to(policy.device)).to(torch.device("cpu"))
-                collated.append(replace(batch, prior=prior))
-        policy.train()
-        appraised = module.loss.appraise(collated, builder, lambda sums: reduced(trainer, sums, "sum"))
-        return [Sealed(batch) for batch in appraised]
-
-    def _gather(self, builder: ExperienceBuilder, policy: Policy, iteration: int) -> Rollouts:
+    def _make(self, builder: ExperienceBuilder, policy: Policy, iteration: int) -> Rollouts:
+        """What an iteration learns from: saved rollouts, reference solutions, or the policy's own new rollouts."""
         if self.saved is not None:
-            return Rollouts(read_trees(self.saved)[self._rank :: self._ranks])
+            return Rollouts(self.share(read_trees(self.saved)))
         if builder.least_group == 0:
             counts: Counter[str] = Counter()
             trees = solution_trees(self.order.iteration(iteration), policy.tokenizer, policy.eos_ids[0], counts)
@@ -306,17 +303,11 @@ class RolloutDataModule(LightningDataModule):
             return Rollouts(trees, counts)
         return self.explore(policy, iteration)
 
-    def _schedule(
-        self, examples: Sequence[Example], builder: ExperienceBuilder, loss: "Loss", trainer: Trainer
-    ) -> list[MicroBatch]:
-        def highest(count: int) -> int:
-            return int(reduced(trainer, [float(count)], "max")[0])
-
-        def total(weights: list[float]) -> list[float]:
-            return reduced(trainer, weights, "sum")
-
-        accumulate, terms = trainer.accumulate_grad_batches, len(loss.weights(builder.blank()))
-        return schedule(examples, loss.weights, self.micro_batch, accumulate, terms, highest, total)
+    def forget_rollouts(self, before: int) -> None:
+        """Give up what the journal holds of iterations before one: a checkpoint of a later one is written."""
+        KeptRollouts(self.directory / JOURNAL, self._rank).discard(before - before % self.refresh_every)
+        if isinstance(self._engine, JournaledEngine):
+            self._engine.journal.discard(before)
 
     @cached_property
     def heldout(self) -> Benchmark:
@@ -340,45 +331,45 @@ class RolloutDataModule(LightningDataModule):
         benchmark = benchmark or self.heldout
         trainer = cast(Trainer, self.trainer)
         policy = cast(Policy, cast(Any, trainer.lightning_module).policy)
-        engine = self.serve(policy, trainer.current_epoch)
+        self._serve(policy, trainer.current_epoch)
         with self.clock("evaluation"), isolate_rng():
             trees, _ = respond(
-                engine,
+                self._engine,
                 policy.tokenizer,
                 benchmark.source,
                 problems,
                 benchmark.sampling,
                 benchmark.samples,
-                seeded(self.seed, "evaluation"),
+                derive_seed(self.seed, "evaluation"),
                 self.listener,
             )
-        engine.offload()
+        self._engine.offload()
         return trees
 
-    def share(self, problems: Sequence[Problem]) -> list[Problem]:
-        """This rank's part of a list of problems."""
-        return list(problems[self._rank :: self._ranks])
+    def share(self, items: Sequence[T]) -> list[T]:
+        """This rank's part of a list."""
+        return list(items)[self._rank :: self._ranks]
 
-    def _evaluation_dataloader(self, benchmark: Benchmark) -> DataLoader[Sealed[list[Problem]]]:
+    def _evaluation_dataloader(self, benchmark: Benchmark) -> DataLoader[OpaqueBatch[list[Problem]]]:
         """All of this rank's problems as one batch, so that the engine sees them together; it may be empty."""
-        return DataLoader(cast(Any, [Sealed(self.share(benchmark.problems))]), batch_size=None)
+        return DataLoader(cast(Any, [OpaqueBatch(self.share(benchmark.problems))]), batch_size=None)
 
-    def val_dataloader(self) -> list[DataLoader[Sealed[list[Problem]]]]:
+    def val_dataloader(self) -> list[DataLoader[OpaqueBatch[list[Problem]]]]:
         return [self._evaluation_dataloader(benchmark) for benchmark in self.evaluated]
 
-    def test_dataloader(self) -> list[DataLoader[Sealed[list[Problem]]]]:
+    def test_dataloader(self) -> list[DataLoader[OpaqueBatch[list[Problem]]]]:
         return [self._evaluation_dataloader(benchmark) for benchmark in self.evaluated]
 
-    def predict_dataloader(self) -> DataLoader[Sealed[list[Problem]]]:
+    def predict_dataloader(self) -> DataLoader[OpaqueBatch[list[Problem]]]:
         return self._evaluation_dataloader(self.heldout)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"ranks": rank_states(self.engine.ledger, self.clock, self.events)}
+        return {"ranks": rank_states(self.engine.ledger, self.clock, self.incidents)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         states = state_dict["ranks"]
         self._random_state = restore_rank_state(
-            states, self._rank, self._ranks, self.engine.ledger, self.clock, self._events
+            states, self._rank, self._ranks, self.engine.ledger, self.clock, self._incidents
         )
 
     def on_exception(self, exception: BaseException) -> None:
@@ -386,10 +377,9 @@ class RolloutDataModule(LightningDataModule):
 
     def teardown(self, stage: str) -> None:
         self.close()
-        if isinstance(self._engine, Spooled):
-            self._engine.spool.clear()
+        if isinstance(self._engine, JournaledEngine):
+            self._engine.journal.clear()
 
     def close(self) -> None:
         """End the engine; it starts again when it is needed."""
         self._engine.shutdown()
-        self._policy = None

@@ -14,15 +14,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
 
 from gpo_lightning.callbacks.rollout_progress import RolloutProgress
-from gpo_lightning.critical import Rollouts
 from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError, Interrupted
-from gpo_lightning.metrics import errors_found
+from gpo_lightning.evaluation import errors_found, write_report
 from gpo_lightning.module import GPOModule
 from gpo_lightning.problems import LabelledSource
-from gpo_lightning.report import write_report
-from gpo_lightning.running import (
-    SPOOL,
+from gpo_lightning.rollouts import Rollouts, write_trees
+from gpo_lightning.runs import (
+    JOURNAL,
     AtomicCheckpointIO,
     Launcher,
     ResumableFitLoop,
@@ -34,10 +33,9 @@ from gpo_lightning.running import (
     read_checkpoint,
     started_by,
 )
-from gpo_lightning.running.checkpoint import mid_iteration
-from gpo_lightning.running.last_run import go_on_in
-from gpo_lightning.running.signals import EXIT_CODE, requeue, requeued, stopped
-from gpo_lightning.tree import write_trees
+from gpo_lightning.runs.checkpoint import mid_iteration
+from gpo_lightning.runs.last_run import go_on_in
+from gpo_lightning.runs.signals import EXIT_CODE, requeue, requeued, stopped
 
 
 class GPOTrainer(Trainer):
@@ -116,7 +114,7 @@ class GPOTrainer(Trainer):
         return Watch(lambda: launcher.procs, launcher.first_rank, started_by(), last_resort)
 
     def _take_up_last_run(self) -> Path | None:
-        """The checkpoint to go on from, if there is one; loggers and spool go on in its run's folder."""
+        """The checkpoint to go on from, if there is one; loggers and journal go on in its run's folder."""
         last = find_last_run(self)
         if last is None:
             rank_zero_info("--ckpt_path last: no earlier run is here, so this one begins.")
@@ -127,7 +125,7 @@ class GPOTrainer(Trainer):
             go_on_in(self, last.version)
         if last.checkpoint is None:
             rank_zero_info(
-                f"--ckpt_path last: {last.directory} has no checkpoint yet, so it begins anew with what it spooled."
+                f"--ckpt_path last: {last.directory} has no checkpoint yet, so it begins anew with what it journaled."
             )
             return None
         rank_zero_info(
@@ -162,7 +160,7 @@ class GPOTrainer(Trainer):
     ) -> Rollouts:
         """Search the critical steps of a policy on problems, without training.
 
-        Killed, and started again with the same command, it goes on with what it had finished (``OUTPUT/spool``).
+        Killed, and started again with the same command, it goes on with what it had finished (``OUTPUT/journal``).
 
         Args:
             model: the policy.
@@ -173,7 +171,7 @@ class GPOTrainer(Trainer):
         """
         self._load(model, ckpt_path)
         RolloutProgress().report(datamodule)
-        datamodule.spool_in(output / SPOOL)
+        datamodule.journal_in(output / JOURNAL)
         try:
             if labelled is None:
                 rollouts = datamodule.explore(model.policy, iteration=0)
@@ -182,7 +180,7 @@ class GPOTrainer(Trainer):
                 print(f"Critical step is the first wrong one: {errors_found(trajectories, rollouts.trees)}")
             write_trees(output / "rollouts.parquet", rollouts.trees)
             write_report(output / "report.html", rollouts.trees, model.policy.tokenizer)
-            # Nobody will ask the spool again.
+            # Nobody will ask the journal again.
             datamodule.teardown("explore")
         finally:
             datamodule.close()

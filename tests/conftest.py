@@ -15,7 +15,7 @@ from gpo_lightning.engines import Purpose, Scripted
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.policy.embedded.tiny import tiny_tokenizer
 from gpo_lightning.problems import Problem
-from gpo_lightning.tree import RolloutTree, Sample
+from gpo_lightning.rollouts import RolloutTree, Sample
 
 ROOT = Path(__file__).parents[1]
 

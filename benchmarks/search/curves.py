@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from profiles import Trajectory, measure, strategies
 
-from gpo_lightning.tree import RolloutTree, read_trees
+from gpo_lightning.rollouts import RolloutTree, read_trees
 
 DATA = Path(__file__).with_name("value_curves.json")
 SHARE = 3

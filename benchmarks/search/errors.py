@@ -13,13 +13,13 @@ from gpo_lightning.critical import (
     MinAdvantage,
     NoSearch,
     RandomStep,
-    RolloutPlan,
     SearchStrategy,
     Selector,
 )
 from gpo_lightning.engines import Purpose
-from gpo_lightning.metrics import errors_found
+from gpo_lightning.evaluation import errors_found
 from gpo_lightning.problems import PlantedErrors
+from gpo_lightning.rollouts import RolloutPlan
 
 STRATEGIES: dict[str, SearchStrategy] = {
     "exhaustive 4": Exhaustive(4),
@@ -43,11 +43,11 @@ def table(count: int, seed: int) -> list[dict[str, Any]]:
     trajectories = planted.trajectories()
     rows: list[dict[str, Any]] = []
     with served() as (policy, engine):
-        length = sum(len(policy.tokenizer.encode("".join(its.steps))) for its in trajectories)
+        length = sum(len(policy.tokenizer.encode("".join(trajectory.steps))) for trajectory in trajectories)
 
         def measure(name: str, strategy: SearchStrategy, rule: str, selector: Selector) -> None:
             before = engine.ledger.accounts[Purpose.PROBE].generated
-            plan = RolloutPlan(problems=count, group=8)
+            plan = RolloutPlan(problems=count, group_size=8)
             examined = explorer(engine, policy, planted.problems, plan, strategy, selector, seed)
             found = errors_found(trajectories, examined.examine(trajectories).trees)
             cost = (engine.ledger.accounts[Purpose.PROBE].generated - before) / length

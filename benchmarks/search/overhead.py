@@ -4,11 +4,11 @@ from typing import Any
 
 from tiny import explorer, served
 
-from gpo_lightning.critical import Bisect, ChangePoint, Exhaustive, MaxAdvantage, NoSearch, RolloutPlan, SearchStrategy
+from gpo_lightning.critical import Bisect, ChangePoint, Exhaustive, MaxAdvantage, NoSearch, SearchStrategy
 from gpo_lightning.engines import Ledger, Purpose
 from gpo_lightning.experience import groups
 from gpo_lightning.problems import ModularChains
-from gpo_lightning.tree import RolloutTree
+from gpo_lightning.rollouts import RolloutPlan, RolloutTree
 
 STRATEGIES: dict[str, SearchStrategy] = {
     "base method": NoSearch(),
@@ -33,7 +33,7 @@ def table(problems: int, seed: int) -> list[dict[str, Any]]:
     print(f"\n{'one iteration':20}" + "".join(f"{column:>11}" for column in columns))
     with served() as (policy, engine):
         for name, strategy in STRATEGIES.items():
-            plan = RolloutPlan(problems=problems, group=8, reset_probability=float(name != "base method"))
+            plan = RolloutPlan(problems=problems, group_size=8, reset_probability=float(name != "base method"))
             engine.ledger = Ledger()
             made = explorer(engine, policy, source, plan, strategy, MaxAdvantage(), seed).explore(
                 source.train()[:problems], 0

@@ -18,14 +18,15 @@ from gpo_lightning.critical import (
     Bisect,
     ChangePoint,
     Exhaustive,
-    Known,
     MaxAdvantage,
     NoSearch,
     RandomStep,
     SearchStrategy,
     Selector,
+    Targets,
+    TrajectoryState,
 )
-from gpo_lightning.tree import Node
+from gpo_lightning.rollouts import Node
 
 SIBLINGS = 7
 TOKENS = 1000
@@ -115,32 +116,33 @@ class Trajectory:
         """Tokens of its probes, in lengths of its own."""
         return self.tokens / self.boundaries[-1]
 
-    def probe(self, step: int, count: int) -> None:
-        self.rewards[step] += self._trials(step, count)
-        self.tokens += count * self.lengths[step]
+    def probe_up_to(self, targets: Targets) -> bool:
+        """Draw what the targets lack; whether they lacked anything."""
+        missing = {step: count - len(self.rewards[step]) for step, count in targets.items()}
+        for step, count in missing.items():
+            self.rewards[step] += self._trials(step, max(0, count))
+            self.tokens += max(0, count) * self.lengths[step]
+        return any(count > 0 for count in missing.values())
 
     def _trials(self, step: int, count: int) -> list[float]:
         return (self.draw.random(count) < self.profile[step]).astype(float).tolist()
 
     @property
-    def known(self) -> Known:
+    def state(self) -> TrajectoryState:
         nodes = tuple(Node((), tuple(seen)) for seen in self.rewards)
         probed = (len(self.rewards[0]) - SIBLINGS, *(len(seen) for seen in self.rewards[1:]))
         outcome = float(self.profile[-1])
-        return Known(self.boundaries, nodes, (0,) * len(nodes), probed, outcome, round(self.tokens))
+        return TrajectoryState(self.boundaries, nodes, (0,) * len(nodes), probed, outcome, round(self.tokens))
 
 
 def search(trajectories: list[Trajectory], strategy: SearchStrategy, selector: Selector) -> list[int]:
     """The critical step of each trajectory, searched side by side."""
     searching = trajectories
     while searching:
-        wanted = strategy.probes([trajectory.known for trajectory in searching], selector)
-        asked = [(trajectory, steps) for trajectory, steps in zip(searching, wanted, strict=True) if steps]
-        for trajectory, steps in asked:
-            for step, count in steps.items():
-                trajectory.probe(step, count)
-        searching = [trajectory for trajectory, _ in asked]
-    return [strategy.critical(t.known, selector, Random(i)) for i, t in enumerate(trajectories)]
+        targets = strategy.targets([trajectory.state for trajectory in searching], selector)
+        searching = [t for t, target in zip(searching, targets, strict=True) if t.probe_up_to(target)]
+    draws = [Random(i) for i in range(len(trajectories))]
+    return strategy.critical([trajectory.state for trajectory in trajectories], selector, draws)
 
 
 def simulated(family: str, n: int, count: int, seed: int) -> list[Trajectory]:

@@ -3,10 +3,11 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from gpo_lightning.critical import Explorer, Newline, RolloutPlan, SearchStrategy, Selector
+from gpo_lightning.critical import Newline, SearchStrategy, Selector
 from gpo_lightning.engines import Sampling, Transformers
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.problems import ProblemSource
+from gpo_lightning.rollouts import RolloutLoop, RolloutPlan
 
 SAMPLING = Sampling(max_tokens=96)
 
@@ -31,5 +32,5 @@ def explorer(
     search: SearchStrategy,
     selector: Selector,
     seed: int,
-) -> Explorer:
-    return Explorer(engine, policy.tokenizer, source, plan, SAMPLING, Newline(min_tokens=4), search, selector, seed)
+) -> RolloutLoop:
+    return RolloutLoop(engine, policy.tokenizer, source, plan, SAMPLING, Newline(min_tokens=4), search, selector, seed)

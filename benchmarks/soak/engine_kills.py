@@ -16,9 +16,9 @@ from processes import children_of, processes_in, temporary_files_in
 from run import fit
 
 from gpo_lightning.engines import Purpose
-from gpo_lightning.grading import Case, Grade, Grader, Maths
 from gpo_lightning.problems import ModularChains
-from gpo_lightning.tree import read_trees
+from gpo_lightning.rewards import Case, Grade, Grader, Maths
+from gpo_lightning.rollouts import read_trees
 
 
 class Algebra(Grader):
@@ -75,7 +75,7 @@ def engine_kills(count: int, folder: Path, seed: int) -> dict[str, Any]:
         status = os.waitpid(pid, 0)[1]
         left_over = leftovers()
     directory = max(folder.glob("runs/quickstart/version_*"))
-    summary = json.loads((directory / "summary.json").read_text()) if status == 0 else {"events": {}, "tokens": {}}
+    summary = json.loads((directory / "summary.json").read_text()) if status == 0 else {"incidents": {}, "tokens": {}}
     made, groups = Counter[str](), list[int]()
     for file in sorted((directory / "rollouts").glob("*.parquet")):
         for tree in read_trees(file):
@@ -86,7 +86,7 @@ def engine_kills(count: int, folder: Path, seed: int) -> dict[str, Any]:
     return {
         "killed": {"engine": killer.killed["engine"], "grader": killer.killed["grader"]},
         "finished": status == 0,
-        "events": summary["events"],
+        "incidents": summary["incidents"],
         "iterations": epochs,
         "problems": [len(groups), epochs * PROBLEMS],
         "rollouts": [sum(groups), epochs * PROBLEMS * GROUP],
@@ -134,7 +134,7 @@ class Killer:
     def _spooled(self) -> tuple[str, int]:
         """The latest journal and its size; it only grows, until a later one begins."""
         sizes = [("", 0)]
-        for path in self.folder.glob("runs/quickstart/version_*/spool/*.journal"):
+        for path in self.folder.glob("runs/quickstart/version_*/journal/*.journal"):
             with suppress(OSError):
                 sizes.append((path.name, path.stat().st_size))
         self._latest = max(*sizes, self._latest)
@@ -147,7 +147,7 @@ class Killer:
                 self.killed[kind] += 1
 
     def _pids(self, kind: str) -> list[int]:
-        mark = {"engine": b"spawn_main", "grader": b"gpo_lightning.grading.worker"}[kind]
+        mark = {"engine": b"spawn_main", "grader": b"gpo_lightning.rewards.worker"}[kind]
         return [pid for pid in children_of(self.run) if mark in _command(pid)]
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
-from gpo_lightning.critical.search import Known, SearchStrategy, Wanted, carried
+from gpo_lightning.critical.search import SearchStrategy, Targets, carried_values
 from gpo_lightning.critical.selectors import Selector
+from gpo_lightning.critical.state import TrajectoryState
 from gpo_lightning.errors import ConfigError
 
 
@@ -18,7 +19,7 @@ class Bisect(SearchStrategy):
     up and down again within a stretch is missed.
 
     Args:
-        samples: continuations a prefix.
+        samples: continuations of each prefix.
     """
 
     samples: int = 16
@@ -27,20 +28,20 @@ class Bisect(SearchStrategy):
         if self.samples < 1:
             raise ConfigError(f"data.search (Bisect): samples is {self.samples}; at least one probe is needed.")
 
-    def probes(self, studies: Sequence[Known], selector: Selector) -> list[Wanted]:
-        return [{} if any(known.pending) else self._next(known, selector) for known in studies]
+    def targets(self, trajectories: Sequence[TrajectoryState], selector: Selector) -> list[Targets]:
+        return [{} if any(trajectory.pending) else self._next(trajectory, selector) for trajectory in trajectories]
 
-    def _next(self, known: Known, selector: Selector) -> Wanted:
-        if known.nodes[0].drawn == 0:
+    def _next(self, trajectory: TrajectoryState, selector: Selector) -> Targets:
+        if trajectory.nodes[0].drawn == 0:
             return {0: self.samples}
-        points = [t for t, node in enumerate(known.nodes) if t == 0 or node.drawn >= self.samples]
-        values = carried(known)
-        seen = torch.tensor([*(values[t] for t in points), known.reward], dtype=torch.float64)
+        points = [t for t, node in enumerate(trajectory.nodes) if t == 0 or node.drawn >= self.samples]
+        values = carried_values(trajectory)
+        seen = torch.tensor([*(values[t] for t in points), trajectory.reward], dtype=torch.float64)
         scores = selector.scores(seen).tolist()
         best = max(range(len(points)), key=lambda i: (scores[i], -i))
-        begin, end = points[best], [*points, known.steps][best + 1]
+        begin, end = points[best], [*points, trajectory.steps][best + 1]
         middle = (begin + end) // 2
-        return {middle: self.samples - known.nodes[middle].drawn} if middle > begin else {}
+        return {middle: self.samples} if middle > begin else {}
 
-    def values(self, known: Known) -> tuple[float, ...]:
-        return carried(known)
+    def values(self, trajectories: Sequence[TrajectoryState]) -> list[tuple[float, ...]]:
+        return [carried_values(trajectory) for trajectory in trajectories]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from gpo_lightning.critical.posterior import ValuePosterior, ValuePrior, trials_of
-from gpo_lightning.critical.search import Known, SearchStrategy, Wanted
+from gpo_lightning.critical.search import SearchStrategy, Targets
 from gpo_lightning.critical.selectors import Selector
+from gpo_lightning.critical.state import Node, TrajectoryState
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.tree import Node
 
 _NEAR = 0.05
 """Two steps whose scores differ by less are equally good choices."""
@@ -62,29 +62,29 @@ class ChangePoint(SearchStrategy):
                 "not be negative, cap must be positive, sure must lie in (0, 1]."
             )
 
-    def longest(self, known: Known, step: int) -> int:
-        return ceil(self.cap * known.remaining(step)) + 8
+    def longest(self, trajectory: TrajectoryState, step: int) -> int:
+        return ceil(self.cap * trajectory.remaining(step)) + 8
 
-    def probes(self, studies: Sequence[Known], selector: Selector) -> list[Wanted]:
-        wanted: list[Wanted] = [{} for _ in studies]
-        places = [i for i, known in enumerate(studies) if not any(known.pending) and any(self._affordable(known))]
-        if places:
-            chosen = self._choose([studies[i] for i in places], selector)
-            for i, (step, count) in zip(places, chosen, strict=True):
-                wanted[i] = {step: count} if count else {}
-        return wanted
+    def targets(self, trajectories: Sequence[TrajectoryState], selector: Selector) -> list[Targets]:
+        targets: list[Targets] = [{} for _ in trajectories]
+        open_ = [i for i, state in enumerate(trajectories) if not any(state.pending) and any(self._affordable(state))]
+        if open_:
+            chosen = self._choose([trajectories[i] for i in open_], selector)
+            for i, (step, count) in zip(open_, chosen, strict=True):
+                targets[i] = {step: trajectories[i].nodes[step].drawn + count} if count else {}
+        return targets
 
-    def _affordable(self, known: Known) -> list[int]:
+    def _affordable(self, trajectory: TrajectoryState) -> list[int]:
         """``[n]`` probes before each step that the rest of the budget is sure to pay for."""
-        left = int(known.sweep(self.budget)) - known.spent
-        return [max(0, min(self.batch, left // self.longest(known, t))) for t in range(known.steps)]
+        left = int(trajectory.sweep(self.budget)) - trajectory.spent
+        return [max(0, min(self.batch, left // self.longest(trajectory, t))) for t in range(trajectory.steps)]
 
-    def _choose(self, studies: Sequence[Known], selector: Selector) -> list[tuple[int, int]]:
+    def _choose(self, trajectories: Sequence[TrajectoryState], selector: Selector) -> list[tuple[int, int]]:
         """For each trajectory the step to probe, and how often; 0 where the choice is sure enough."""
-        width = max(known.steps for known in studies)
-        states, scores = self._outlook(studies, selector)
-        counts = torch.tensor([[*self._affordable(k), *[0] * (width - k.steps)] for k in studies])
-        costs = torch.tensor([[*map(k.remaining, range(k.steps)), *[1] * (width - k.steps)] for k in studies])
+        width = max(trajectory.steps for trajectory in trajectories)
+        states, scores = self._scored_profiles(trajectories, selector)
+        counts = torch.tensor([[*self._affordable(k), *[0] * (width - k.steps)] for k in trajectories])
+        costs = torch.tensor([[*map(k.remaining, range(k.steps)), *[1] * (width - k.steps)] for k in trajectories])
         gains = self._gains(states[..., :-1], scores) / costs
         # Where no outcome would change the choice, the least known value may yet.
         doubt = self.prior.values[states[..., :-1]].std(1) / costs * 1e-6
@@ -92,26 +92,28 @@ class ChangePoint(SearchStrategy):
         counts = counts * (self._sureness(scores) < self.sure)[:, None]
         return [(int(step), int(row[step])) for step, row in zip(best, counts, strict=True)]
 
-    def moot(self, studies: Sequence[Known], selector: Selector) -> list[set[int]]:
-        moot: list[set[int]] = [set() for _ in studies]
+    def cancellable(self, trajectories: Sequence[TrajectoryState], selector: Selector) -> list[set[int]]:
+        cancellable: list[set[int]] = [set() for _ in trajectories]
         # Asked only when half a batch is back: before that nothing is ever settled, and asking costs time.
-        places = [i for i, known in enumerate(studies) if 0 < sum(known.pending) <= self.batch / 2]
+        places = [i for i, trajectory in enumerate(trajectories) if 0 < sum(trajectory.pending) <= self.batch / 2]
         if not places:
-            return moot
+            return cancellable
         verdicts: list[list[tuple[int, bool]]] = []
         for outcome in (0.0, 1.0):
-            _, scores = self._outlook([_supposing(studies[i], outcome) for i in places], selector)
+            _, scores = self._scored_profiles([_supposing(trajectories[i], outcome) for i in places], selector)
             sure = (self._sureness(scores) >= self.sure).tolist()
             verdicts.append(list(zip(scores.mean(1).argmax(-1).tolist(), sure, strict=True)))
         for i, worst, best in zip(places, *verdicts, strict=True):
             if worst == best and worst[1]:
-                moot[i] = {step for step, pending in enumerate(studies[i].pending) if pending}
-        return moot
+                cancellable[i] = {step for step, pending in enumerate(trajectories[i].pending) if pending}
+        return cancellable
 
-    def _outlook(self, studies: Sequence[Known], selector: Selector) -> tuple[Tensor, Tensor]:
+    def _scored_profiles(self, trajectories: Sequence[TrajectoryState], selector: Selector) -> tuple[Tensor, Tensor]:
         """Drawn profiles ``[B, S, width + 1]`` as states of the prior, and the selector's scores ``[B, S, width]``."""
-        states = self._posterior(studies).states(self.profiles, torch.Generator().manual_seed(0))
-        inside = torch.tensor([[t < known.steps for t in range(states.shape[-1] - 1)] for known in studies])
+        states = self._posterior(trajectories).states(self.profiles, torch.Generator().manual_seed(0))
+        inside = torch.tensor(
+            [[t < trajectory.steps for t in range(states.shape[-1] - 1)] for trajectory in trajectories]
+        )
         scores = selector.scores(self.prior.values[states])
         return states, scores.masked_fill(~inside[:, None], -torch.inf)
 
@@ -134,23 +136,30 @@ class ChangePoint(SearchStrategy):
         chosen = scores.mean(1).argmax(-1)[:, None, None].expand(-1, scores.shape[1], 1)
         return (scores.gather(-1, chosen).squeeze(-1) >= scores.amax(-1) - _NEAR).double().mean(-1)
 
-    def _posterior(self, studies: Sequence[Known]) -> ValuePosterior:
-        successes, trials, steps = trials_of([[node.rewards for node in known.nodes] for known in studies])
-        outcomes = torch.tensor([known.reward for known in studies], dtype=torch.float64)
+    def _posterior(self, trajectories: Sequence[TrajectoryState]) -> ValuePosterior:
+        successes, trials, steps = trials_of(
+            [[node.rewards for node in trajectory.nodes] for trajectory in trajectories]
+        )
+        outcomes = torch.tensor([trajectory.reward for trajectory in trajectories], dtype=torch.float64)
         return ValuePosterior(successes, trials, outcomes, steps, self.prior)
 
-    def values(self, known: Known) -> tuple[float, ...]:
-        return (*self._posterior([known]).values[0, : known.steps].tolist(), known.reward)
+    def values(self, trajectories: Sequence[TrajectoryState]) -> list[tuple[float, ...]]:
+        return [(*self._posterior([state]).values[0, : state.steps].tolist(), state.reward) for state in trajectories]
 
-    def critical(self, known: Known, selector: Selector, draw: Random) -> int:
-        states = self._posterior([known]).states(1024, torch.Generator().manual_seed(0))[0]
-        return selector.first_best(selector.scores(self.prior.values[states]).mean(0), draw)
+    def critical(
+        self, trajectories: Sequence[TrajectoryState], selector: Selector, draws: Sequence[Random]
+    ) -> list[int]:
+        chosen: list[int] = []
+        for state, draw in zip(trajectories, draws, strict=True):
+            profiles = self._posterior([state]).states(1024, torch.Generator().manual_seed(0))[0]
+            chosen.append(selector.first_best(selector.scores(self.prior.values[profiles]).mean(0), draw))
+        return chosen
 
 
-def _supposing(known: Known, outcome: float) -> Known:
+def _supposing(trajectory: TrajectoryState, outcome: float) -> TrajectoryState:
     """As if every probe in flight had come back with one reward."""
     nodes = (
         Node(node.prefix, (*node.rewards, *[outcome] * pending), node.ungraded)
-        for node, pending in zip(known.nodes, known.pending, strict=True)
+        for node, pending in zip(trajectory.nodes, trajectory.pending, strict=True)
     )
-    return replace(known, nodes=tuple(nodes), pending=(0,) * known.steps)
+    return replace(trajectory, nodes=tuple(nodes), pending=(0,) * trajectory.steps)

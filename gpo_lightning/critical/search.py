@@ -1,4 +1,4 @@
-"""Where to spend probes: a strategy looks at what is known of trajectories and asks for more."""
+"""Where to spend probes: a strategy looks at what is known of trajectories and says how much should be known."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -6,89 +6,56 @@ from dataclasses import dataclass
 from random import Random
 
 from gpo_lightning.critical.selectors import Selector
+from gpo_lightning.critical.state import TrajectoryState
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.tree import Node
 
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of a trajectory of n steps.
-
-    Args:
-        boundaries: ``[n + 1]`` token offsets.
-        nodes: ``[n]`` what the tree knows before each step.
-        pending: ``[n]`` probes in flight there.
-        probed: ``[n]`` probes that were drawn there and have finished; the nodes know other continuations too.
-        reward: the trajectory's own outcome, V(s_n).
-        spent: tokens of the finished probes.
-    """
-
-    boundaries: tuple[int, ...]
-    nodes: tuple[Node, ...]
-    pending: tuple[int, ...]
-    probed: tuple[int, ...]
-    reward: float
-    spent: int = 0
-
-    @property
-    def steps(self) -> int:
-        return len(self.nodes)
-
-    @property
-    def tokens(self) -> int:
-        """Length of the trajectory."""
-        return self.boundaries[-1]
-
-    def sweep(self, count: float) -> float:
-        """Tokens of the probes that bring ``count`` continuations before every step but the first together.
-
-        Those that were there for nothing, because siblings or other probes passed through, need no probe.
-        """
-        given = [node.drawn - probed for node, probed in zip(self.nodes, self.probed, strict=True)]
-        return sum(max(0.0, count - given[step]) * self.remaining(step) for step in range(1, self.steps))
-
-    def remaining(self, step: int) -> int:
-        """Tokens that the trajectory itself took from before ``step`` to its end."""
-        return self.boundaries[-1] - self.boundaries[step]
-
-
-Wanted = dict[int, int]
-"""Step index -> number of probes, beyond those known and pending."""
+Targets = dict[int, int]
+"""Step index -> continuations that the prefix before the step should have in all, those in flight included."""
 
 
 class SearchStrategy(ABC):
-    """Asks for probes until the step values are known well enough.
+    """Says how many continuations each step should have, until the step values are known well enough.
 
-    A strategy keeps no state: it is asked again whenever probes finish, and everything it needs is in ``Known``. So
-    many trajectories are searched at once, and an interrupted search goes on.
+    A strategy keeps no state: it is asked again whenever probes finish, and everything it needs is in the
+    :class:`TrajectoryState`. So many trajectories are searched at once, and an interrupted search resumes. The
+    rollout loop subtracts what is known or in flight already, and requests the rest.
     """
 
     @abstractmethod
-    def probes(self, studies: Sequence[Known], selector: Selector) -> list[Wanted]:
-        """Probes wanted for each trajectory; an empty one: nothing more, or nothing before those in flight are back.
+    def targets(self, trajectories: Sequence[TrajectoryState], selector: Selector) -> list[Targets]:
+        """Targets of each trajectory; empty: nothing more, or nothing before the probes in flight are back.
 
         Args:
-            studies: trajectories of which something new is known, or nothing yet.
+            trajectories: those of which something new is known, or nothing yet.
             selector: what the values are for.
         """
 
     @abstractmethod
-    def values(self, known: Known) -> tuple[float, ...]:
-        """``[n + 1]`` estimates of V before each step, the last one the reward."""
+    def values(self, trajectories: Sequence[TrajectoryState]) -> list[tuple[float, ...]]:
+        """For each trajectory, ``[n + 1]`` estimates of V before each step; the last one is its reward."""
 
-    def moot(self, studies: Sequence[Known], selector: Selector) -> list[set[int]]:
+    def cancellable(self, trajectories: Sequence[TrajectoryState], selector: Selector) -> list[set[int]]:
         """Steps of each trajectory whose probes in flight cannot change the choice any more, whatever they bring.
 
-        Only such may be cancelled: whoever stops when the *first* answers suffice prefers short ones, and short
-        answers are not right as often as others.
+        Only these may be cancelled: stopping when the *first* answers suffice would prefer short answers, which are
+        not right as often as others.
         """
-        return [set() for _ in studies]
+        return [set() for _ in trajectories]
 
-    def critical(self, known: Known, selector: Selector, draw: Random) -> int:
-        """The critical step, by what was found out."""
-        return selector.select(self.values(known), draw)
+    def critical(
+        self, trajectories: Sequence[TrajectoryState], selector: Selector, draws: Sequence[Random]
+    ) -> list[int]:
+        """Index of the critical step of each trajectory, by what was found out.
 
-    def longest(self, known: Known, step: int) -> int | None:
+        Args:
+            trajectories: whose probes are back.
+            selector: which step is wanted.
+            draws: a random state for each trajectory, for selectors that need one.
+        """
+        found = zip(self.values(trajectories), draws, strict=True)
+        return [selector.select(values, draw) for values, draw in found]
+
+    def longest(self, trajectory: TrajectoryState, step: int) -> int | None:
         """Most tokens of a probe before ``step``; ``None`` for as many as a rollout may have."""
         return None
 
@@ -102,7 +69,7 @@ class Exhaustive(SearchStrategy):
     prefix none of whose continuations could be graded takes the value before it, so its step has advantage 0.
 
     Args:
-        samples: continuations a prefix, N in the paper.
+        samples: continuations of each prefix, N in the paper.
     """
 
     samples: int = 4
@@ -111,35 +78,28 @@ class Exhaustive(SearchStrategy):
         if self.samples < 1:
             raise ConfigError(f"data.search: samples is {self.samples}; at least one probe a step is needed.")
 
-    def probes(self, studies: Sequence[Known], selector: Selector) -> list[Wanted]:
-        return [self._missing(known) for known in studies]
+    def targets(self, trajectories: Sequence[TrajectoryState], selector: Selector) -> list[Targets]:
+        return [dict.fromkeys(range(trajectory.steps), self.samples) for trajectory in trajectories]
 
-    def _missing(self, known: Known) -> Wanted:
-        missing = {
-            t: self.samples - node.drawn - pending
-            for t, (node, pending) in enumerate(zip(known.nodes, known.pending, strict=True))
-        }
-        return {t: count for t, count in missing.items() if count > 0}
-
-    def values(self, known: Known) -> tuple[float, ...]:
-        return carried(known)
+    def values(self, trajectories: Sequence[TrajectoryState]) -> list[tuple[float, ...]]:
+        return [carried_values(trajectory) for trajectory in trajectories]
 
 
 @dataclass(frozen=True)
 class NoSearch(SearchStrategy):
-    """Asks for nothing, and reads what siblings happen to tell: for a random reset, which needs no values."""
+    """Requests no probes and reads what siblings happen to tell: for a random reset, which needs no values."""
 
-    def probes(self, studies: Sequence[Known], selector: Selector) -> list[Wanted]:
-        return [{} for _ in studies]
+    def targets(self, trajectories: Sequence[TrajectoryState], selector: Selector) -> list[Targets]:
+        return [{} for _ in trajectories]
 
-    def values(self, known: Known) -> tuple[float, ...]:
-        return carried(known)
+    def values(self, trajectories: Sequence[TrajectoryState]) -> list[tuple[float, ...]]:
+        return [carried_values(trajectory) for trajectory in trajectories]
 
 
-def carried(known: Known) -> tuple[float, ...]:
-    """``[n + 1]`` mean rewards; a prefix of which nothing is known takes the value before it."""
+def carried_values(trajectory: TrajectoryState) -> tuple[float, ...]:
+    """``[n + 1]`` mean rewards; a prefix of which nothing is known carries the value of the one before it."""
     values: list[float] = []
-    for node in known.nodes:
+    for node in trajectory.nodes:
         value = node.value
         values.append(value if value is not None else (values[-1] if values else 0.5))
-    return (*values, known.reward)
+    return (*values, trajectory.reward)

@@ -39,7 +39,7 @@ class Segmenter(ABC):
 
         Args:
             pieces: the text each response token adds.
-            logprobs: behaviour log-probability of each token; only some segmenters read them.
+            logprobs: rollout log-prob of each token; only some segmenters read them.
 
         Returns:
             ``[n + 1]`` strictly increasing offsets from 0 to ``len(pieces)``; step t is ``[b_t, b_{t+1})``.
@@ -153,7 +153,7 @@ class FixedLength(Segmenter):
 class LowProbability(Segmenter):
     """A step begins with a token that the policy was not sure of: where it could have gone another way.
 
-    A response without behaviour log-probabilities is one step.
+    A response without rollout log-probs is one step.
 
     Args:
         probability: tokens drawn with less than this begin a step.

@@ -15,10 +15,10 @@ from gpo_lightning.engines.engine import (
     Tokens,
     remaining_tokens,
 )
+from gpo_lightning.engines.journal import CompletionJournal, JournalEntry
+from gpo_lightning.engines.journaled import JournaledEngine
+from gpo_lightning.engines.restarting import Recovery, RestartingEngine
 from gpo_lightning.engines.scripted import Scripted
-from gpo_lightning.engines.spool import Finished, Spool
-from gpo_lightning.engines.spooled import Spooled
-from gpo_lightning.engines.supervised import Recovery, Supervised
 from gpo_lightning.engines.transformers import Transformers
 from gpo_lightning.engines.vllm import VLLM
 from gpo_lightning.engines.vllm_launch import Launch
@@ -28,18 +28,18 @@ __all__ = [
     "VLLM",
     "Capabilities",
     "Completion",
+    "CompletionJournal",
     "Engine",
-    "Finished",
+    "JournalEntry",
+    "JournaledEngine",
     "Launch",
     "Ledger",
     "Purpose",
     "Recovery",
     "Request",
+    "RestartingEngine",
     "Sampling",
     "Scripted",
-    "Spool",
-    "Spooled",
-    "Supervised",
     "Tokens",
     "Transformers",
     "VLLMServer",

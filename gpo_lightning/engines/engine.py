@@ -32,7 +32,7 @@ class Sampling:
     Args:
         max_tokens: most tokens of a whole response; a continuation of a prefix gets what the prefix left.
         temperature: softmax temperature; 0 means greedy.
-        top_p: nucleus mass; 1 keeps every token. Values below 1 make behaviour log-probs those of the nucleus.
+        top_p: nucleus mass; 1 keeps every token. Values below 1 make rollout log-probs those of the nucleus.
     """
 
     max_tokens: int = 512

@@ -1,4 +1,4 @@
-"""An engine of known behaviour: it plays a given next-token distribution, so that true values are known in tests."""
+"""An engine that plays a given next-token distribution, so that true values are known in tests."""
 
 import random
 from collections import deque

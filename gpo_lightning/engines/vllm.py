@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gpo_lightning.engines.engine import Capabilities, Completion, Engine, Request
-from gpo_lightning.engines.last_will import LastWill
+from gpo_lightning.engines.kill_on_parent_death import KillOnParentDeath
 from gpo_lightning.errors import ConfigError, EngineDied, EngineError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class VLLM(Engine):
         self.memory_gib, self.gpu_memory, self.sleep = memory_gib, gpu_memory, sleep
         self.context, self.eager, self.options = context, eager, options or {}
         self._engine: Any = None
-        self._last_will: LastWill | None = None
+        self._guard: KillOnParentDeath | None = None
         self._lora: Any = None
         self._requests: dict[str, tuple[int, Request]] = {}
         self._handles = itertools.count()
@@ -88,7 +88,7 @@ class VLLM(Engine):
         with _environment(child_environment() | {"VLLM_RPC_BASE_PATH": _socket_directory()}):
             self._engine = LLMEngine.from_engine_args(EngineArgs(**settings), enable_multiprocessing=True)
         # vLLM's own processes wait for the next request of a client that was killed.
-        self._last_will = LastWill([process.pid for process in _processes(self._engine)])
+        self._guard = KillOnParentDeath([process.pid for process in _processes(self._engine)])
 
     def _settings(self, policy: "Policy", seed: int) -> dict[str, Any]:
         settings: dict[str, Any] = {
@@ -238,9 +238,9 @@ class VLLM(Engine):
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.engine_core.shutdown()
-        if self._last_will is not None:
-            self._last_will.revoke()
-            self._last_will = None
+        if self._guard is not None:
+            self._guard.revoke()
+            self._guard = None
         if self._weights is not None:
             shutil.rmtree(self._weights, ignore_errors=True)
             self._weights = None

@@ -5,6 +5,7 @@ calls the policy.
 """
 
 from gpo_lightning.experience.actions import ActionBatch, ActionExample, ActionExperience
+from gpo_lightning.experience.advantages import AdvantageEstimator, GroupMean, LeaveOneOut, NoBaseline
 from gpo_lightning.experience.best_of import BestOf
 from gpo_lightning.experience.builder import ExperienceBuilder
 from gpo_lightning.experience.demonstration import Demonstration, Demonstrations, RightResponses, solution_trees
@@ -21,6 +22,7 @@ __all__ = [
     "ActionBatch",
     "ActionExample",
     "ActionExperience",
+    "AdvantageEstimator",
     "Batch",
     "BestOf",
     "Demonstration",
@@ -28,12 +30,15 @@ __all__ = [
     "Example",
     "ExperienceBuilder",
     "Group",
+    "GroupMean",
     "LabelledBatch",
     "LabelledExample",
     "LabelledResponses",
+    "LeaveOneOut",
     "MaskTruncated",
     "MicroBatch",
     "MismatchedResponses",
+    "NoBaseline",
     "Overlong",
     "PairBatch",
     "PairExample",

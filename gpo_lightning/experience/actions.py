@@ -67,9 +67,9 @@ class ActionExperience(ExperienceBuilder):
 
 def finite(row: Row) -> bool:
     """Whether the engine gave every action a finite log-probability, without which it cannot be weighed."""
-    return all(map(isfinite, row.behaviour))
+    return all(map(isfinite, row.rollout_logprobs))
 
 
 def spread_over_rows(batch: ActionBatch, values: Tensor) -> ActionBatch:
     """The same batch with the advantage ``values[r]`` on every action of row r."""
-    return replace(batch, advantages=values[:, None] * batch.rows.mask)
+    return replace(batch, advantages=values[:, None] * batch.rows.loss_mask)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from gpo_lightning.experience.groups import Group
 from gpo_lightning.experience.policy_gradient import PolicyGradient
-from gpo_lightning.tree import Curve, RolloutTree, Sample
+from gpo_lightning.rollouts import RolloutTree, Sample, ValueCurve
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class BestOf(PolicyGradient):
             yield Group(tree, (), tuple(best.get(sample.tokens, sample) for sample in samples))
 
 
-def _best(tree: RolloutTree, curve: Curve) -> Sample:
+def _best(tree: RolloutTree, curve: ValueCurve) -> Sample:
     """Of the trajectory and the responses from its critical prefix the one of highest reward; of equals, the first."""
     prefix = curve.critical_prefix
     drawn = [tree.samples[i] for i in (*tree.group(()), *tree.group(prefix))]
     candidates = [s for s in drawn if s.reward is not None and (s.tokens == curve.tokens or s.prefix == prefix != ())]
     best = max(candidates, key=lambda sample: sample.reward or 0.0)
-    return replace(best, start=0, logprobs=tree.behaviour(best.prefix) + best.logprobs)
+    return replace(best, start=0, logprobs=tree.rollout_logprobs(best.prefix) + best.logprobs)

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from gpo_lightning.experience.example import Batch, Example, Rows
-from gpo_lightning.tree import RolloutTree
+from gpo_lightning.rollouts import RolloutTree
 
 
 class ExperienceBuilder(ABC):
@@ -31,7 +31,7 @@ class ExperienceBuilder(ABC):
     def collate(self, examples: Sequence[Example], pad_id: int, normalisers: tuple[float, ...]) -> Batch:
         """Tensors of a micro-batch of this builder's own examples."""
 
-    def outlook(self, examples: Sequence[Example], pad_id: int) -> Rows | None:
+    def kl_rows(self, examples: Sequence[Example], pad_id: int) -> Rows | None:
         """Rows to be scored, without gradient, before the optimiser step that these examples belong to (see
         ``Scores.divergence``). ``None`` where the loss wants none; never ``None`` on some ranks only."""
         return None

@@ -16,12 +16,12 @@ class Row:
     Args:
         context: state: prompt and whatever prefix carries no loss.
         actions: tokens that carry loss.
-        behaviour: log-probabilities of the actions when they were drawn; empty where nobody drew them.
+        rollout_logprobs: log-probabilities of the actions when they were drawn; empty where nobody drew them.
     """
 
     context: tuple[int, ...]
     actions: tuple[int, ...]
-    behaviour: tuple[float, ...] = ()
+    rollout_logprobs: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.context) + len(self.actions)
@@ -57,14 +57,14 @@ class Rows:
     Args:
         input_ids: ``[R, T]``.
         attention_mask: ``[R, T]`` 1 for tokens, 0 for padding.
-        mask: ``[R, T]`` 1 for tokens that carry loss.
-        behaviour: ``[R, T]`` behaviour log-probabilities; 0 outside ``mask``.
+        loss_mask: ``[R, T]`` 1 for tokens that carry loss.
+        rollout_logprobs: ``[R, T]`` log-probs that the engine reported with the tokens; 0 outside ``loss_mask``.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
-    mask: Tensor
-    behaviour: Tensor
+    loss_mask: Tensor
+    rollout_logprobs: Tensor
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Self:
         return _move(self, device, non_blocking)
@@ -78,8 +78,8 @@ class Scores:
         logprobs: ``[R, T]`` of the policy; 0 where none was asked for.
         reference: ``[R, T]`` of the reference policy, for losses that ask for it.
         values: ``[R, T]`` of the value head before each token, for losses that ask for it.
-        divergence: scalar: how far the policy has moved from the reference on the batch's outlook: the mean, over
-            the whole optimiser step and all ranks, of a row's summed log-ratio. Without gradient.
+        divergence: scalar: how far the policy has moved from the reference on the batch's KL rows: the mean, over the
+            whole optimiser step and all ranks, of a row's summed log-ratio. Without gradient.
     """
 
     logprobs: Tensor
@@ -98,14 +98,16 @@ class Batch:
     Args:
         rows: token rows.
         normalisers: what each term of the loss is divided by: its weight in the whole optimiser step over all ranks.
-        prior: scores by the policy that the iteration began with, for losses that ask for them (``Loss.appraises``).
-        outlook: rows of the whole optimiser step that are scored before its first micro-batch, which carries them.
+        old_scores: of the policy that the iteration began with, for losses that ask for them
+            (``Loss.needs_old_logprobs``).
+        kl_rows: rows of the whole optimiser step that KTO's KL is estimated on, scored before its first micro-batch,
+            which carries them.
     """
 
     rows: Rows
     normalisers: tuple[float, ...]
-    prior: Scores | None = field(default=None, kw_only=True)
-    outlook: tuple[Rows, ...] = field(default=(), kw_only=True)
+    old_scores: Scores | None = field(default=None, kw_only=True)
+    kl_rows: tuple[Rows, ...] = field(default=(), kw_only=True)
 
     @property
     def size(self) -> int:
@@ -128,7 +130,7 @@ class Batch:
 
     def _part(self, chosen: list[int]) -> Self:
         width = int(self.rows.attention_mask[chosen].sum(-1).max())
-        return replace(_pick(self, chosen, width), outlook=())
+        return replace(_pick(self, chosen, width), kl_rows=())
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Self:
         return _move(self, device, non_blocking)
@@ -154,24 +156,24 @@ def _pick(value: Any, chosen: list[int], width: int) -> Any:
 
 
 def collate_rows(rows: Sequence[Row], pad_id: int) -> Rows:
-    """Right-pad rows to the longest. A row without behaviour log-probabilities gets zeros."""
+    """Right-pad rows to the longest. A row without rollout log-probs gets zeros."""
     shape = (len(rows), max(len(row) for row in rows))
     ids = torch.full(shape, pad_id, dtype=torch.long)
     attention, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape)
-    behaviour = torch.zeros(shape, dtype=torch.float64)
+    rollout_logprobs = torch.zeros(shape, dtype=torch.float64)
     for i, row in enumerate(rows):
         begin, end = len(row.context), len(row)
         ids[i, :end] = torch.tensor(row.context + row.actions)
         attention[i, :end] = 1
         mask[i, begin:end] = 1
-        if row.behaviour:
-            behaviour[i, begin:end] = torch.tensor(row.behaviour, dtype=torch.float64)
-    return Rows(ids, attention, mask, behaviour)
+        if row.rollout_logprobs:
+            rollout_logprobs[i, begin:end] = torch.tensor(row.rollout_logprobs, dtype=torch.float64)
+    return Rows(ids, attention, mask, rollout_logprobs)
 
 
 def spread_over_actions(values: Sequence[Sequence[float]], rows: Rows) -> Tensor:
     """``[R, T]`` per-action values laid on the loss-carrying tokens; 0 elsewhere."""
-    laid = torch.zeros(rows.mask.shape, dtype=torch.float64)
+    laid = torch.zeros(rows.loss_mask.shape, dtype=torch.float64)
     flat = [value for row in values for value in row]
-    laid[rows.mask.bool()] = torch.tensor(flat, dtype=torch.float64)
+    laid[rows.loss_mask.bool()] = torch.tensor(flat, dtype=torch.float64)
     return laid

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gpo_lightning.experience.example import Row
-from gpo_lightning.tree import RolloutTree, Sample
+from gpo_lightning.rollouts import RolloutTree, Sample
 
 Start = Literal["critical", "prompt", "probe"]
 """Start states: before a critical step, at the prompt, or at any other probed prefix."""
@@ -35,7 +35,7 @@ class Group:
         """
         if not prefix_loss:
             return Row(self.tree.prompt + self.prefix, sample.tokens[sample.start :], sample.logprobs)
-        return Row(self.tree.prompt, sample.tokens, self.tree.behaviour(self.prefix) + sample.logprobs)
+        return Row(self.tree.prompt, sample.tokens, self.tree.rollout_logprobs(self.prefix) + sample.logprobs)
 
 
 def groups(trees: Sequence[RolloutTree], starts: Sequence[Start]) -> Iterator[Group]:

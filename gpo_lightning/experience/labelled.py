@@ -11,7 +11,7 @@ from torch import Tensor
 from gpo_lightning.experience.builder import ExperienceBuilder
 from gpo_lightning.experience.example import BLANK_ROW, Batch, Example, Row, Rows, collate_rows
 from gpo_lightning.experience.groups import Start, groups
-from gpo_lightning.tree import RolloutTree
+from gpo_lightning.rollouts import RolloutTree
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +99,12 @@ class MismatchedResponses(LabelledResponses):
         examples: list[Example] = []
         for place, (example, problem) in enumerate(labelled):
             others = labelled[place + 1 :] + labelled[:place]
-            other = next((other for other, its in others if its != problem), None)
+            other = next((other for other, other_problem in others if other_problem != problem), None)
             counts["no_other_problem"] += other is None
             examples.append(replace(example, mismatched=other and _mismatched(example.row, other.row, longest)))
         return examples
 
-    def outlook(self, examples: Sequence[Example], pad_id: int) -> Rows:
+    def kl_rows(self, examples: Sequence[Example], pad_id: int) -> Rows:
         labelled = cast(Sequence[LabelledExample], examples)
         return collate_rows([example.mismatched or BLANK_ROW for example in labelled] or [BLANK_ROW], pad_id)
 

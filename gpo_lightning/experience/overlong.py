@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.tree import Sample
+from gpo_lightning.rollouts import Sample
 
 
 class Overlong(ABC):

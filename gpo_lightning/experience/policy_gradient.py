@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gpo_lightning.advantages import AdvantageEstimator, GroupMean
 from gpo_lightning.experience.actions import ActionBatch, ActionExample, ActionExperience, finite, spread_over_rows
+from gpo_lightning.experience.advantages import AdvantageEstimator, GroupMean
 from gpo_lightning.experience.example import Example
 from gpo_lightning.experience.groups import Group, Start, groups
 from gpo_lightning.experience.overlong import Overlong
-from gpo_lightning.tree import RolloutTree
+from gpo_lightning.rollouts import RolloutTree
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class PolicyGradient(ActionExperience):
             if reward is None:
                 counts["ungraded_left_out"] += 1
             elif not finite(row):
-                counts["behaviour_not_finite"] += 1
+                counts["rollout_logprobs_not_finite"] += 1
             elif shaping is not None and not shaping.learns(sample):
                 counts["truncated_left_out"] += 1
             else:

@@ -11,7 +11,7 @@ from gpo_lightning.errors import ConfigError
 from gpo_lightning.experience.builder import ExperienceBuilder
 from gpo_lightning.experience.example import BLANK_ROW, Batch, Example, Row, collate_rows
 from gpo_lightning.experience.groups import Group, Start, groups
-from gpo_lightning.tree import RolloutTree, Sample
+from gpo_lightning.rollouts import RolloutTree, Sample
 
 
 @dataclass(frozen=True, slots=True)

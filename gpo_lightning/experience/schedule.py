@@ -29,8 +29,8 @@ class MicroBatch:
 
     def collate(self, builder: ExperienceBuilder, pad_id: int) -> Batch:
         batch = builder.collate(self.examples or (builder.blank(),), pad_id, self.normalisers)
-        outlook = (builder.outlook(examples, pad_id) for examples in self.step)
-        return replace(batch, outlook=tuple(rows for rows in outlook if rows is not None))
+        kl_rows = (builder.kl_rows(examples, pad_id) for examples in self.step)
+        return replace(batch, kl_rows=tuple(rows for rows in kl_rows if rows is not None))
 
 
 def schedule(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gpo_lightning.experience.actions import ActionExample, ActionExperience, finite
 from gpo_lightning.experience.example import Example, Row
-from gpo_lightning.tree import Curve, RolloutTree, Sample
+from gpo_lightning.rollouts import RolloutTree, Sample, ValueCurve
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,16 @@ class ValuedSteps(ActionExperience):
                 sample = _explored(tree, curve)
                 row = Row(tree.prompt, sample.tokens, sample.logprobs)
                 if not finite(row):
-                    counts["behaviour_not_finite"] += 1
+                    counts["rollout_logprobs_not_finite"] += 1
                     continue
                 examples.append(ActionExample(row, _by_token(curve), curve.values[-1]))
         return examples
 
 
-def _explored(tree: RolloutTree, curve: Curve) -> Sample:
+def _explored(tree: RolloutTree, curve: ValueCurve) -> Sample:
     return next(tree.samples[i] for i in tree.group(()) if tree.samples[i].tokens == curve.tokens)
 
 
-def _by_token(curve: Curve) -> tuple[float, ...]:
+def _by_token(curve: ValueCurve) -> tuple[float, ...]:
     steps = zip(curve.advantages, curve.boundaries, curve.boundaries[1:], strict=False)
     return tuple(advantage for advantage, begin, end in steps for _ in range(end - begin))

@@ -14,6 +14,7 @@ from gpo_lightning.losses.gspo import GSPO
 from gpo_lightning.losses.hinge_dpo import HingeDPO
 from gpo_lightning.losses.ipo import IPO
 from gpo_lightning.losses.kto import KTO
+from gpo_lightning.losses.labelled import LabelledLoss
 from gpo_lightning.losses.loss import Loss, LossTerms
 from gpo_lightning.losses.orpo import ORPO
 from gpo_lightning.losses.parts import (
@@ -30,6 +31,7 @@ from gpo_lightning.losses.parts import (
 )
 from gpo_lightning.losses.policy_gradient import PolicyGradientLoss
 from gpo_lightning.losses.ppo import PPO
+from gpo_lightning.losses.preference import PreferenceLoss, Side
 from gpo_lightning.losses.raft import RAFT
 from gpo_lightning.losses.reinforce_plus_plus import ReinforcePlusPlus, ReinforcePlusPlusBaseline
 from gpo_lightning.losses.rloo import RLOO
@@ -60,16 +62,19 @@ __all__ = [
     "DrGRPO",
     "FixedLengthMean",
     "HingeDPO",
+    "LabelledLoss",
     "Loss",
     "LossTerms",
     "MaskedWeights",
     "PolicyGradientLoss",
+    "PreferenceLoss",
     "ReinforcePlusPlus",
     "ReinforcePlusPlusBaseline",
     "ResponseMean",
     "ResponseSum",
     "RobustDPO",
     "SequenceClip",
+    "Side",
     "SimPO",
     "TokenClip",
     "TokenMean",

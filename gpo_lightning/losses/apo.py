@@ -46,8 +46,8 @@ class APOZeroUnpaired(LabelledLoss):
 
     Args:
         beta: inverse temperature of the implicit reward.
-        right_weight: of right responses.
-        wrong_weight: of wrong ones.
+        desirable_weight: of right responses.
+        undesirable_weight: of wrong ones.
     """
 
     experience: ClassVar[type[ExperienceBuilder]] = LabelledResponses

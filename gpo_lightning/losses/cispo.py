@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gpo_lightning.losses.parts import Average, ClippedWeight, Surrogate, TokenMean
+from gpo_lightning.losses.parts import Aggregation, ClippedWeight, Surrogate, TokenMean
 from gpo_lightning.losses.policy_gradient import PolicyGradientLoss
 
 
@@ -14,10 +14,10 @@ class CISPO(PolicyGradientLoss):
 
     Args:
         surrogate: the cut weight.
-        average: from tokens to one number.
+        aggregation: from tokens to one number.
         kl: to the reference policy.
-        correction: of the mismatch between engine and trainer.
+        importance_correction: of the mismatch between engine and trainer.
     """
 
     surrogate: Surrogate = ClippedWeight()
-    average: Average = TokenMean()
+    aggregation: Aggregation = TokenMean()

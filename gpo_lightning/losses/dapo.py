@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gpo_lightning.losses.parts import Average, Surrogate, TokenClip, TokenMean
+from gpo_lightning.losses.parts import Aggregation, Surrogate, TokenClip, TokenMean
 from gpo_lightning.losses.policy_gradient import PolicyGradientLoss
 
 
@@ -15,10 +15,10 @@ class DAPO(PolicyGradientLoss):
 
     Args:
         surrogate: ratio and clip, further above than below.
-        average: from tokens to one number.
+        aggregation: from tokens to one number.
         kl: to the reference policy.
-        correction: of the mismatch between engine and trainer.
+        importance_correction: of the mismatch between engine and trainer.
     """
 
     surrogate: Surrogate = TokenClip(low=0.2, high=0.28)
-    average: Average = TokenMean()
+    aggregation: Aggregation = TokenMean()

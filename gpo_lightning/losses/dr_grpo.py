@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from gpo_lightning.advantages import GroupMean
 from gpo_lightning.experience import ExperienceBuilder, PolicyGradient
-from gpo_lightning.losses.parts import Average, FixedLengthMean
+from gpo_lightning.experience.advantages import GroupMean
+from gpo_lightning.losses.parts import Aggregation, FixedLengthMean
 from gpo_lightning.losses.policy_gradient import PolicyGradientLoss
 
 
@@ -14,12 +14,12 @@ class DrGRPO(PolicyGradientLoss):
 
     Args:
         surrogate: ratio and clip.
-        average: token sums over a constant; give it ``data.sampling.max_tokens``.
+        aggregation: token sums over a constant; give it ``data.sampling.max_tokens``.
         kl: to the reference policy.
-        correction: of the mismatch between engine and trainer.
+        importance_correction: of the mismatch between engine and trainer.
     """
 
-    average: Average = FixedLengthMean()
+    aggregation: Aggregation = FixedLengthMean()
 
     @classmethod
     def default_experience(cls) -> ExperienceBuilder:

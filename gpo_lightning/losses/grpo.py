@@ -13,7 +13,7 @@ class GRPO(PolicyGradientLoss):
 
     Args:
         surrogate: ratio and clip.
-        average: from tokens to one number.
+        aggregation: from tokens to one number.
         kl: to the reference policy; the paper adds k3 with ``beta`` 0.04, trl's default is none.
-        correction: of the mismatch between engine and trainer.
+        importance_correction: of the mismatch between engine and trainer.
     """

@@ -12,9 +12,9 @@ class GSPO(PolicyGradientLoss):
 
     Args:
         surrogate: ratio of the response, and clip.
-        average: from tokens to one number; the loss of a response's tokens is the same for all of them.
+        aggregation: from tokens to one number; the loss of a response's tokens is the same for all of them.
         kl: to the reference policy.
-        correction: of the mismatch between engine and trainer.
+        importance_correction: of the mismatch between engine and trainer.
     """
 
     surrogate: Surrogate = SequenceClip(low=3e-4, high=4e-4)

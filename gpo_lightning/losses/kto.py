@@ -20,8 +20,8 @@ class KTO(LabelledLoss):
 
     Args:
         beta: inverse temperature of the implicit reward.
-        right_weight: of right responses (the paper's lambda_D).
-        wrong_weight: of wrong ones (lambda_U).
+        desirable_weight: of right responses (the paper's lambda_D).
+        undesirable_weight: of wrong ones (lambda_U).
     """
 
     experience: ClassVar[type[ExperienceBuilder]] = MismatchedResponses

@@ -17,22 +17,22 @@ class LabelledLoss(Loss):
 
     Args:
         beta: inverse temperature of the implicit reward.
-        right_weight: of right responses.
-        wrong_weight: of wrong ones; weights that balance the classes keep the common one from winning.
+        desirable_weight: of right responses.
+        undesirable_weight: of wrong ones; weights that balance the classes keep the common one from winning.
     """
 
     beta: float = 0.1
-    right_weight: float = 1.0
-    wrong_weight: float = 1.0
+    desirable_weight: float = 1.0
+    undesirable_weight: float = 1.0
     experience: ClassVar[type[ExperienceBuilder]] = LabelledResponses
 
     def __post_init__(self) -> None:
         if not 0 < self.beta < float("inf"):
             raise ConfigError(f"model.loss ({type(self).__name__}): beta is {self.beta}; it must be positive.")
-        if not (self.right_weight >= 0 and self.wrong_weight >= 0):
+        if not (self.desirable_weight >= 0 and self.undesirable_weight >= 0):
             raise ConfigError(
-                f"model.loss ({type(self).__name__}): right_weight is {self.right_weight} and wrong_weight "
-                f"{self.wrong_weight}; neither may be negative."
+                f"model.loss ({type(self).__name__}): desirable_weight is {self.desirable_weight} and "
+                f"undesirable_weight {self.undesirable_weight}; neither may be negative."
             )
 
     @property
@@ -55,12 +55,12 @@ class LabelledLoss(Loss):
     def __call__(self, scores: Scores, batch: Batch) -> LossTerms:
         if scores.reference is None:
             raise ConfigError(f"model.loss ({type(self).__name__}) reads a reference policy.")
-        mask = batch.rows.mask
+        mask = batch.rows.loss_mask
         real = mask.sum(-1) > 0
         drift = ((scores.logprobs - scores.reference) * mask).sum(-1)[real]
         right = cast(LabelledBatch, batch).right[real]
         divergence = drift.new_zeros(()) if scores.divergence is None else scores.divergence.to(drift.dtype)
-        weights = right * self.right_weight + ~right * self.wrong_weight
+        weights = right * self.desirable_weight + ~right * self.undesirable_weight
         losses = self.response_losses(drift, right, divergence) * weights
         rewards = self.beta * drift.detach()
         metrics = {

@@ -30,8 +30,8 @@ class Loss(ABC):
     experience: ClassVar[type[ExperienceBuilder]]
     """Kind of experience it reads."""
 
-    reads_behaviour: ClassVar[bool] = False
-    """Whether it compares with behaviour log-probabilities; the policy's own are then taken at their temperature."""
+    reads_rollout_logprobs: ClassVar[bool] = False
+    """Whether it compares with rollout log-probs; the policy's own are then taken at their temperature."""
 
     @classmethod
     def default_experience(cls) -> ExperienceBuilder:
@@ -54,12 +54,12 @@ class Loss(ABC):
         return False
 
     @property
-    def appraises(self) -> bool:
-        """Whether an iteration's batches are scored once before any of them is learnt (:meth:`appraise`)."""
+    def needs_old_logprobs(self) -> bool:
+        """Whether an iteration's batches are scored once before any of them is learnt (:meth:`prepare`)."""
         return False
 
-    def appraise(self, batches: Sequence[Batch], builder: ExperienceBuilder, total: ReduceSum) -> Sequence[Batch]:
-        """What follows from the scores of the policy that the iteration begins with (``Batch.prior``).
+    def prepare(self, batches: Sequence[Batch], builder: ExperienceBuilder, total: ReduceSum) -> Sequence[Batch]:
+        """What follows from the scores of the policy that the iteration begins with (``Batch.old_scores``).
 
         Args:
             batches: of this rank, all of the iteration's.

@@ -58,7 +58,7 @@ class ORPO(PreferenceLoss):
         terms = super().__call__(scores, batch)
         if self.reads_context:
             rows = batch.rows
-            real = (rows.mask.sum(-1, keepdim=True) > 0) * rows.attention_mask
+            real = (rows.loss_mask.sum(-1, keepdim=True) > 0) * rows.attention_mask
             likelihood = (scores.logprobs * real).chunk(2)[0].sum()
         else:
             likelihood = self.sides(scores, batch)[0].mean_logprobs.sum()

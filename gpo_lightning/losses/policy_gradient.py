@@ -18,7 +18,7 @@ from gpo_lightning.experience import (
     Scores,
 )
 from gpo_lightning.losses.loss import Loss, LossTerms, masked_mean
-from gpo_lightning.losses.parts import KL, Average, Correction, ResponseMean, Surrogate, TokenClip
+from gpo_lightning.losses.parts import KL, Aggregation, ImportanceCorrection, ResponseMean, Surrogate, TokenClip
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,22 @@ class PolicyGradientLoss(Loss):
     """A surrogate of probability ratios and advantages, averaged, and a KL to the reference.
 
     The named algorithms are this class with other defaults; every combination may be given in YAML. The advantages
-    are made by ``data.experience`` (its ``estimator``) or, where they need the policy, by :meth:`appraise`.
+    are made by ``data.experience`` (its ``estimator``) or, where they need the policy, by :meth:`prepare`.
 
     Args:
         surrogate: ratio and clip.
-        average: from tokens to one number.
+        aggregation: from tokens to one number.
         kl: to the reference policy.
-        correction: of the mismatch between engine and trainer; ``null`` takes ratios against the engine's
+        importance_correction: of the mismatch between engine and trainer; ``null`` takes ratios against the engine's
             log-probabilities directly, which costs no extra pass.
     """
 
     surrogate: Surrogate = TokenClip()
-    average: Average = ResponseMean()
+    aggregation: Aggregation = ResponseMean()
     kl: KL = KL()
-    correction: Correction | None = None
+    importance_correction: ImportanceCorrection | None = None
     experience: ClassVar[type[ExperienceBuilder]] = ActionExperience
-    reads_behaviour: ClassVar[bool] = True
+    reads_rollout_logprobs: ClassVar[bool] = True
 
     @classmethod
     def default_experience(cls) -> ExperienceBuilder:
@@ -52,13 +52,13 @@ class PolicyGradientLoss(Loss):
         return self.kl.beta > 0
 
     @property
-    def appraises(self) -> bool:
-        return self.correction is not None or self.kl.in_reward
+    def needs_old_logprobs(self) -> bool:
+        return self.importance_correction is not None or self.kl.in_reward
 
     def weights(self, example: Example) -> tuple[float, ...]:
-        return (self.average.weight(example),)
+        return (self.aggregation.weight(example),)
 
-    def appraise(self, batches: Sequence[Batch], builder: ExperienceBuilder, total: ReduceSum) -> Sequence[Batch]:
+    def prepare(self, batches: Sequence[Batch], builder: ExperienceBuilder, total: ReduceSum) -> Sequence[Batch]:
         """The KL that is taken from a response's reward changes its advantage, and its group's baseline."""
         if not self.kl.in_reward:
             return batches
@@ -72,38 +72,42 @@ class PolicyGradientLoss(Loss):
 
     def penalties(self, batch: ActionBatch) -> Tensor:
         """``[R, T]`` what the KL takes from each token's reward; 0 outside the mask, and where it is in the loss."""
-        if not self.kl.in_reward or batch.prior is None or batch.prior.reference is None:
+        if not self.kl.in_reward or batch.old_scores is None or batch.old_scores.reference is None:
             return batch.advantages * 0
-        return self.kl.beta * self.kl.estimate(batch.prior.logprobs, batch.prior.reference) * batch.rows.mask
+        return (
+            self.kl.beta
+            * self.kl.estimate(batch.old_scores.logprobs, batch.old_scores.reference)
+            * batch.rows.loss_mask
+        )
 
     def token_rewards(self, batch: ActionBatch) -> Tensor:
         """``[R, T]`` a response's reward on its last action, less what the KL takes from each."""
-        mask = batch.rows.mask.to(batch.rewards.dtype)
+        mask = batch.rows.loss_mask.to(batch.rewards.dtype)
         last = (mask.cumsum(-1) == mask.sum(-1, keepdim=True)) & (mask > 0)
         return last * batch.rewards[:, None] - self.penalties(batch)
 
     def __call__(self, scores: Scores, batch: Batch) -> LossTerms:
         batch = cast(ActionBatch, batch)
-        mask, engine = batch.rows.mask, batch.rows.behaviour.to(scores.logprobs.dtype)
+        mask, engine = batch.rows.loss_mask, batch.rows.rollout_logprobs.to(scores.logprobs.dtype)
         advantages = batch.advantages.to(scores.logprobs.dtype)
-        trainer = engine if batch.prior is None else batch.prior.logprobs.to(scores.logprobs.dtype)
-        old = engine if self.correction is None else trainer
+        trainer = engine if batch.old_scores is None else batch.old_scores.logprobs.to(scores.logprobs.dtype)
+        old = engine if self.importance_correction is None else trainer
         ratio = self.surrogate.ratio(scores.logprobs, old, mask)
         losses = self.surrogate.losses(ratio, scores.logprobs, advantages)
         drift = scores.logprobs.detach() - engine
         metrics = self.surrogate.metrics(ratio, advantages, mask) | {
-            "behaviour_kl": masked_mean(drift.expm1() - drift, mask),
+            "rollout_kl": masked_mean(drift.expm1() - drift, mask),
             "advantage_size": masked_mean(advantages.abs(), mask),
         }
-        if self.correction is not None:
-            losses = losses * self.correction.weights(trainer, engine, mask)
-            metrics |= self.correction.statistics(trainer, engine, mask)
+        if self.importance_correction is not None:
+            losses = losses * self.importance_correction.weights(trainer, engine, mask)
+            metrics |= self.importance_correction.statistics(trainer, engine, mask)
         if scores.reference is not None:
             divergence = self.kl.estimate(scores.logprobs, scores.reference)
             metrics["reference_kl"] = masked_mean(divergence.detach(), mask)
             if self.kl.in_loss:
                 losses = losses + self.kl.beta * divergence * (ratio if self.kl.weighted else 1.0)
-        return LossTerms((self.average.sum(losses, mask),), metrics)
+        return LossTerms((self.aggregation.sum(losses, mask),), metrics)
 
 
 def with_advantages(batches: Sequence[ActionBatch], advantages: Sequence[Tensor]) -> list[ActionBatch]:

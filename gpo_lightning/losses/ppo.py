@@ -7,11 +7,11 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
-from gpo_lightning.advantages import NoBaseline, generalised_advantages, whiten
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.experience import ActionBatch, Batch, Example, ExperienceBuilder, PolicyGradient, ReduceSum, Scores
+from gpo_lightning.experience.advantages import NoBaseline, generalised_advantages, whiten
 from gpo_lightning.losses.loss import LossTerms, masked_mean
-from gpo_lightning.losses.parts import KL, Average, TokenMean
+from gpo_lightning.losses.parts import KL, Aggregation, TokenMean
 from gpo_lightning.losses.policy_gradient import PolicyGradientLoss
 
 
@@ -40,16 +40,16 @@ class PPO(PolicyGradientLoss):
 
     Args:
         surrogate: ratio and clip.
-        average: from tokens to one number, of both terms.
+        aggregation: from tokens to one number, of both terms.
         kl: to the reference policy, by default in the reward of each token.
-        correction: of the mismatch between engine and trainer.
+        importance_correction: of the mismatch between engine and trainer.
         gamma: discount a token.
         lam: GAE's lambda.
         value_clip: how far a value may move in an iteration; ``null`` for as far as it likes.
         value_weight: of the value loss.
     """
 
-    average: Average = TokenMean()
+    aggregation: Aggregation = TokenMean()
     kl: KL = KL(beta=0.05, estimator="k1", place="reward")
     gamma: float = 1.0
     lam: float = 0.95
@@ -78,13 +78,13 @@ class PPO(PolicyGradientLoss):
         return True
 
     @property
-    def appraises(self) -> bool:
+    def needs_old_logprobs(self) -> bool:
         return True
 
-    def appraise(self, batches: Sequence[Batch], builder: ExperienceBuilder, total: ReduceSum) -> Sequence[Batch]:
+    def prepare(self, batches: Sequence[Batch], builder: ExperienceBuilder, total: ReduceSum) -> Sequence[Batch]:
         actions = cast(Sequence[ActionBatch], batches)
         made = [self._advantages(batch) for batch in actions]
-        white = whiten([advantages for advantages, _ in made], [batch.rows.mask for batch in actions], total)
+        white = whiten([advantages for advantages, _ in made], [batch.rows.loss_mask for batch in actions], total)
         return [
             replace(batch, advantages=advantages, returns=returns)
             for batch, advantages, (_, returns) in zip(actions, white, made, strict=True)
@@ -92,20 +92,21 @@ class PPO(PolicyGradientLoss):
 
     def _advantages(self, batch: ActionBatch) -> tuple[Tensor, Tensor]:
         rewards = self.token_rewards(batch)
-        values = cast(Tensor, cast(Scores, batch.prior).values).to(rewards.dtype)
-        return generalised_advantages(rewards, values, batch.rows.mask, self.gamma, self.lam)
+        values = cast(Tensor, cast(Scores, batch.old_scores).values).to(rewards.dtype)
+        return generalised_advantages(rewards, values, batch.rows.loss_mask, self.gamma, self.lam)
 
     def weights(self, example: Example) -> tuple[float, ...]:
-        return (self.average.weight(example),) * 2
+        return (self.aggregation.weight(example),) * 2
 
     def __call__(self, scores: Scores, batch: Batch) -> LossTerms:
         batch = cast(ActionBatch, batch)
-        if scores.values is None or batch.returns is None or batch.prior is None or batch.prior.values is None:
-            raise ConfigError("model.loss (PPO) reads a value head, and returns made with it (PPO.appraise).")
+        old = batch.old_scores
+        if scores.values is None or batch.returns is None or old is None or old.values is None:
+            raise ConfigError("model.loss (PPO) reads a value head, and returns made with it (PPO.prepare).")
         terms = super().__call__(scores, batch)
-        mask, dtype = batch.rows.mask, scores.values.dtype
+        mask, dtype = batch.rows.loss_mask, scores.values.dtype
         returns = batch.returns.to(dtype)
-        losses = value_loss(scores.values, batch.prior.values.to(dtype), returns, self.value_clip)
+        losses = value_loss(scores.values, old.values.to(dtype), returns, self.value_clip)
         left = (returns - scores.values.detach()) ** 2
         metrics = {"value_loss": masked_mean(left, mask), "return": masked_mean(returns, mask)}
-        return LossTerms((*terms.sums, self.value_weight * self.average.sum(losses, mask)), terms.metrics | metrics)
+        return LossTerms((*terms.sums, self.value_weight * self.aggregation.sum(losses, mask)), terms.metrics | metrics)

@@ -76,7 +76,7 @@ class PreferenceLoss(Loss):
         """Both sides of the batch's pairs, without those that only pad it."""
         if self.needs_reference and scores.reference is None:
             raise ConfigError(f"model.loss ({type(self).__name__}) reads a reference policy.")
-        mask = batch.rows.mask
+        mask = batch.rows.loss_mask
         tokens = mask.sum(-1)
         logprobs = (scores.logprobs * mask).sum(-1)
         reference = torch.zeros_like(logprobs) if scores.reference is None else (scores.reference * mask).sum(-1)

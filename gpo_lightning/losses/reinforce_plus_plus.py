@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
-from gpo_lightning.advantages import GroupMean, NoBaseline, returns_to_go, whiten
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.experience import ActionBatch, Batch, ExperienceBuilder, PolicyGradient, ReduceSum
-from gpo_lightning.losses.parts import KL, Average, TokenMean
+from gpo_lightning.experience.advantages import GroupMean, NoBaseline, returns_to_go, whiten
+from gpo_lightning.losses.parts import KL, Aggregation, TokenMean
 from gpo_lightning.losses.policy_gradient import PolicyGradientLoss, with_advantages
 
 
@@ -20,13 +20,13 @@ class ReinforcePlusPlus(PolicyGradientLoss):
 
     Args:
         surrogate: ratio and clip.
-        average: from tokens to one number.
+        aggregation: from tokens to one number.
         kl: to the reference policy, by default in the reward of each token.
-        correction: of the mismatch between engine and trainer.
+        importance_correction: of the mismatch between engine and trainer.
         gamma: discount a token.
     """
 
-    average: Average = TokenMean()
+    aggregation: Aggregation = TokenMean()
     kl: KL = KL(beta=0.01, estimator="k1", place="reward")
     gamma: float = 1.0
     experience: ClassVar[type[ExperienceBuilder]] = PolicyGradient
@@ -40,13 +40,13 @@ class ReinforcePlusPlus(PolicyGradientLoss):
         return PolicyGradient(estimator=NoBaseline())
 
     @property
-    def appraises(self) -> bool:
+    def needs_old_logprobs(self) -> bool:
         return True
 
-    def appraise(self, batches: Sequence[Batch], builder: ExperienceBuilder, total: ReduceSum) -> Sequence[Batch]:
+    def prepare(self, batches: Sequence[Batch], builder: ExperienceBuilder, total: ReduceSum) -> Sequence[Batch]:
         actions = cast(Sequence[ActionBatch], batches)
-        masks = [batch.rows.mask for batch in actions]
-        returns = [returns_to_go(self.token_rewards(batch), batch.rows.mask, self.gamma) for batch in actions]
+        masks = [batch.rows.loss_mask for batch in actions]
+        returns = [returns_to_go(self.token_rewards(batch), batch.rows.loss_mask, self.gamma) for batch in actions]
         return with_advantages(actions, whiten(returns, masks, total))
 
 
@@ -56,12 +56,12 @@ class ReinforcePlusPlusBaseline(PolicyGradientLoss):
 
     Args:
         surrogate: ratio and clip.
-        average: from tokens to one number.
+        aggregation: from tokens to one number.
         kl: to the reference policy.
-        correction: of the mismatch between engine and trainer.
+        importance_correction: of the mismatch between engine and trainer.
     """
 
-    average: Average = TokenMean()
+    aggregation: Aggregation = TokenMean()
     experience: ClassVar[type[ExperienceBuilder]] = PolicyGradient
 
     @classmethod
@@ -69,10 +69,10 @@ class ReinforcePlusPlusBaseline(PolicyGradientLoss):
         return PolicyGradient(estimator=GroupMean(scale=False), keep_uniform=True)
 
     @property
-    def appraises(self) -> bool:
+    def needs_old_logprobs(self) -> bool:
         return True
 
-    def appraise(self, batches: Sequence[Batch], builder: ExperienceBuilder, total: ReduceSum) -> Sequence[Batch]:
-        actions = cast(Sequence[ActionBatch], super().appraise(batches, builder, total))
-        masks = [batch.rows.mask for batch in actions]
+    def prepare(self, batches: Sequence[Batch], builder: ExperienceBuilder, total: ReduceSum) -> Sequence[Batch]:
+        actions = cast(Sequence[ActionBatch], super().prepare(batches, builder, total))
+        masks = [batch.rows.loss_mask for batch in actions]
         return with_advantages(actions, whiten([batch.advantages for batch in actions], masks, total))

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from gpo_lightning.advantages import LeaveOneOut
 from gpo_lightning.experience import ExperienceBuilder, PolicyGradient
+from gpo_lightning.experience.advantages import LeaveOneOut
 from gpo_lightning.losses.parts import KL, SequenceClip, Surrogate
 from gpo_lightning.losses.policy_gradient import PolicyGradientLoss
 
@@ -14,9 +14,9 @@ class RLOO(PolicyGradientLoss):
 
     Args:
         surrogate: ratio of the response's probabilities, and clip.
-        average: from tokens to one number; the loss of a response's tokens is the same for all of them.
+        aggregation: from tokens to one number; the loss of a response's tokens is the same for all of them.
         kl: to the reference policy, by default in the reward.
-        correction: of the mismatch between engine and trainer.
+        importance_correction: of the mismatch between engine and trainer.
     """
 
     surrogate: Surrogate = SequenceClip(ratio_of="sum")

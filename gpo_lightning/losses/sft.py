@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: the likelihood of given responses."""
+"""RestartingEngine fine-tuning: the likelihood of given responses."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,7 +17,7 @@ class SFT(Loss):
         return (float(example.tokens),)
 
     def __call__(self, scores: Scores, batch: Batch) -> LossTerms:
-        mask = batch.rows.mask
+        mask = batch.rows.loss_mask
         return LossTerms(
             (-(scores.logprobs * mask).sum(),),
             {"token_probability": masked_mean(scores.logprobs.detach().exp(), mask)},

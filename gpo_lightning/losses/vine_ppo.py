@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gpo_lightning.experience import ExperienceBuilder, ValuedSteps
-from gpo_lightning.losses.parts import Average, TokenMean
+from gpo_lightning.losses.parts import Aggregation, TokenMean
 from gpo_lightning.losses.policy_gradient import PolicyGradientLoss
 
 
@@ -15,12 +15,12 @@ class VinePPO(PolicyGradientLoss):
 
     Args:
         surrogate: ratio and clip.
-        average: from tokens to one number.
+        aggregation: from tokens to one number.
         kl: to the reference policy.
-        correction: of the mismatch between engine and trainer.
+        importance_correction: of the mismatch between engine and trainer.
     """
 
-    average: Average = TokenMean()
+    aggregation: Aggregation = TokenMean()
 
     @classmethod
     def default_experience(cls) -> ExperienceBuilder:

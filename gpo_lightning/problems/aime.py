@@ -10,13 +10,13 @@ from functools import cached_property
 from typing import Literal
 
 from gpo_lightning.errors import DataError
-from gpo_lightning.grading import Boxed, Grader, Number
 from gpo_lightning.problems.competition_math import MATH, boxed_once
 from gpo_lightning.problems.files import Row, read_rows
 from gpo_lightning.problems.problem import Problem
 from gpo_lightning.problems.problem_set import ProblemSet
 from gpo_lightning.problems.prompt_styles import Chat, Form, Prompting
 from gpo_lightning.problems.question import Question
+from gpo_lightning.rewards import Boxed, Grader, Number
 
 _ON_THE_HUB = {2024: ("HuggingFaceH4/aime_2024", "train"), 2025: ("math-ai/aime25", "test")}
 

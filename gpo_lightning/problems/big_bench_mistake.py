@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpo_lightning.errors import DataError
-from gpo_lightning.grading import BigBenchHard, Grader, Phrase
 from gpo_lightning.problems.files import Row, read_rows
 from gpo_lightning.problems.labelled import LabelledSource, LabelledTrajectory, seeded_part
 from gpo_lightning.problems.problem import Problem, ProblemSource
 from gpo_lightning.problems.problem_set import ProblemSet
 from gpo_lightning.problems.prompt_styles import Chat, Form, Prompting
 from gpo_lightning.problems.question import Question, written
+from gpo_lightning.rewards import BigBenchHard, Grader, Phrase
 
 
 class BigBenchMistake(LabelledSource):
@@ -48,7 +48,11 @@ class BigBenchMistake(LabelledSource):
 
     def trajectories(self) -> Sequence[LabelledTrajectory]:
         read = [self._trajectory(*pair) for pair in zip(self._problems.rows(), self._problems.heldout(), strict=True)]
-        return seeded_part([its for its in read if its.error is not None or not self.only_wrong], self.count, self.seed)
+        return seeded_part(
+            [trajectory for trajectory in read if trajectory.error is not None or not self.only_wrong],
+            self.count,
+            self.seed,
+        )
 
     def _trajectory(self, row: Row, problem: Problem) -> LabelledTrajectory:
         steps, error = row.columns.get("steps"), row.columns.get("mistake_index")

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from gpo_lightning.grading import Grade, Grader
 from gpo_lightning.problems.problem import Problem, ProblemSource
+from gpo_lightning.rewards import Grade, Grader
 
 _LATEX_SPACE = re.compile(r"\\(?:[,;:!> ]|q?quad\b|left\b|right\b|displaystyle\b)")
 _NOISE = re.compile(r"[\s$~{}'\"`;:!?]|[.,](?!\d)")

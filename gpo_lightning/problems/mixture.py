@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.grading import Case, Grade, Grader
 from gpo_lightning.problems.problem import Problem, ProblemSource
+from gpo_lightning.rewards import Case, Grade, Grader
 
 _SOURCE = "source"
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from string import ascii_lowercase
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.grading import Grader, MarkedAnswer
 from gpo_lightning.problems.problem import Problem, ProblemSource
 from gpo_lightning.problems.split import is_heldout
+from gpo_lightning.rewards import Grader, MarkedAnswer
 
 ANSWER_MARK = "#"
 _MOST_DRAWS = 200

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gpo_lightning.grading import Case, Grade, Grader
+from gpo_lightning.rewards import Case, Grade, Grader
 
 
 @dataclass(frozen=True, slots=True)

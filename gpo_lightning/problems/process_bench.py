@@ -49,7 +49,11 @@ class ProcessBench(LabelledSource):
         if not known:
             raise DataError(f"{self.path}: none of its {len(rows)} problems is among the held-out ones of `problems`.")
         read = [_trajectory(row, problem) for row, problem in known]
-        return seeded_part([its for its in read if its.error is not None or not self.only_wrong], self.count, self.seed)
+        return seeded_part(
+            [trajectory for trajectory in read if trajectory.error is not None or not self.only_wrong],
+            self.count,
+            self.seed,
+        )
 
 
 def _words(text: str) -> str:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.grading import AnswerFormat
 from gpo_lightning.problems.problem import Message, Problem
 from gpo_lightning.problems.question import Question, request, solution
+from gpo_lightning.rewards import AnswerFormat
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.grading import AnswerFormat, Boxed, Marked, Phrase, Tagged
+from gpo_lightning.rewards import AnswerFormat, Boxed, Marked, Phrase, Tagged
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from hashlib import sha256
 from typing import Any, cast
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.grading import Grade, Grader
-from gpo_lightning.grading.formats import marked_answer
 from gpo_lightning.problems.problem import Message, Problem, ProblemSource
 from gpo_lightning.problems.split import is_heldout
+from gpo_lightning.rewards import Grade, Grader
+from gpo_lightning.rewards.formats import marked_answer
 
 _EVALUATED = frozenset({"string_insertion", "spiral_matrix", "binary_matrix", "n_queens"})
 """Tasks whose scorer calls ``eval`` on an answer that is not literally right, to give it part of the score."""

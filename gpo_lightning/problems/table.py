@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Literal
 
 from gpo_lightning.errors import ConfigError, DataError
-from gpo_lightning.grading import Boxed, Case, Choice, Grader, Maths, Number, Phrase, Text
 from gpo_lightning.problems.files import Row, read_rows
 from gpo_lightning.problems.mmlu import multiple_choice
 from gpo_lightning.problems.problem import Problem
@@ -19,6 +18,7 @@ from gpo_lightning.problems.problem_set import ProblemSet
 from gpo_lightning.problems.prompt_styles import Chat, Form, Prompting
 from gpo_lightning.problems.question import Question, written
 from gpo_lightning.problems.split import is_heldout
+from gpo_lightning.rewards import Boxed, Case, Choice, Grader, Maths, Number, Phrase, Text
 
 _log = logging.getLogger(__name__)
 _MOST_NAMED = 5

@@ -19,14 +19,13 @@ from gpo_lightning.callbacks.step_advantages import step_distributions
 from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.engines import Sampling, Transformers
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.metrics import Estimate, Figures, Report
+from gpo_lightning.evaluation import Estimate, Figures, Report
 from gpo_lightning.problems import ModularChains
-from gpo_lightning.running import gather
-from gpo_lightning.tree import Curve
+from gpo_lightning.rollouts import ValueCurve, gather
 from tests.conftest import tree_of
 
-EARLY = Curve(tokens=(5, 6, 7, 8), boundaries=(0, 1, 3, 4), values=(0.5, 1.0, 0.75, 1.0), critical=0)
-LATE = Curve(tokens=(5, 6), boundaries=(0, 1, 2), values=(0.25, 0.5, 0.0), critical=1)
+EARLY = ValueCurve(tokens=(5, 6, 7, 8), boundaries=(0, 1, 3, 4), values=(0.5, 1.0, 0.75, 1.0), critical=0)
+LATE = ValueCurve(tokens=(5, 6), boundaries=(0, 1, 2), values=(0.25, 0.5, 0.0), critical=1)
 
 
 class TestStepDistributions:
@@ -40,12 +39,12 @@ class TestStepDistributions:
         assert step_distributions([EARLY, LATE])["critical/position"] == [0.0, 1.0]
 
     def test_a_trajectory_of_one_step_is_at_its_beginning(self) -> None:
-        assert step_distributions([Curve((5,), (0, 1), (0.5, 1.0), 0)])["critical/position"] == [0.0]
+        assert step_distributions([ValueCurve((5,), (0, 1), (0.5, 1.0), 0)])["critical/position"] == [0.0]
 
     @given(st.lists(st.floats(0, 1), min_size=2, max_size=9), st.data())
     def test_advantages_of_a_trajectory_add_up_to_outcome_less_start(self, values: list[float], data: Any) -> None:
         steps = len(values) - 1
-        curve = Curve((1,) * steps, tuple(range(steps + 1)), tuple(values), data.draw(st.integers(0, steps - 1)))
+        curve = ValueCurve((1,) * steps, tuple(range(steps + 1)), tuple(values), data.draw(st.integers(0, steps - 1)))
         found = step_distributions([curve])
         assert sum(found["steps/advantage"]) == pytest.approx(values[-1] - values[0], abs=1e-9)
         assert 0 <= found["critical/position"][0] <= 1
@@ -179,8 +178,11 @@ class TestBenchmarkEvaluation:
         evaluation = BenchmarkEvaluation(benchmarks, samples=8, sampling=hot, max_problems=4, k=[4, 1, 4])
         _, module = evaluated(tmp_path, [evaluation], "validate")
         asked = module.data.evaluated
-        assert [(its.name, len(its.problems), its.available) for its in asked] == [("z", 4, 9), ("a", 3, 3)]
-        assert all((its.sampling, its.samples, its.k) == (hot, 8, (1, 4)) for its in asked)
+        assert [(benchmark.name, len(benchmark.problems), benchmark.available) for benchmark in asked] == [
+            ("z", 4, 9),
+            ("a", 3, 3),
+        ]
+        assert all((benchmark.sampling, benchmark.samples, benchmark.k) == (hot, 8, (1, 4)) for benchmark in asked)
 
     def test_validation_inside_training_is_of_the_heldout_problems(self, tmp_path: Path) -> None:
         _, module = evaluated(tmp_path, [BenchmarkEvaluation({"a": ModularChains(2)})], "fit")
@@ -198,7 +200,7 @@ class TestBenchmarkEvaluation:
     )
     def test_what_cannot_work_is_refused(self, settings: list[dict[str, Any]], named: str, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=named):
-            evaluated(tmp_path, [BenchmarkEvaluation(**its) for its in settings])
+            evaluated(tmp_path, [BenchmarkEvaluation(**options) for options in settings])
 
     def test_choosing_problems_touches_no_random_state(self, tmp_path: Path) -> None:
         class Careless(ModularChains):

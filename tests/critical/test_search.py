@@ -12,7 +12,6 @@ from gpo_lightning.critical import (
     Bisect,
     ChangePoint,
     Exhaustive,
-    Known,
     MaxAbsAdvantage,
     MaxAdvantage,
     MaxValue,
@@ -20,13 +19,13 @@ from gpo_lightning.critical import (
     MinAdvantage,
     NoSearch,
     RandomStep,
-    RolloutPlan,
     SearchStrategy,
+    TrajectoryState,
 )
 from gpo_lightning.engines import Capabilities, Purpose, Scripted
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.tree import Node
-from tests.critical.test_explorer import PIVOT, Pivots, explorer
+from gpo_lightning.rollouts import Node, RolloutPlan
+from tests.rollouts.test_loop import PIVOT, Pivots, explorer
 
 STRATEGIES: list[SearchStrategy] = [Exhaustive(4), Bisect(8), ChangePoint(), ChangePoint(budget=1.0), NoSearch()]
 SELECTORS = [MaxAdvantage(), MaxAbsAdvantage(), MinAdvantage(), MaxValue(), MaxVariance(), RandomStep()]
@@ -39,7 +38,7 @@ NAMES = [f"{type(strategy).__name__}-{i}" for i, strategy in enumerate(STRATEGIE
     ids=["exhaustive", "bisect", "change_point"],
 )
 def test_the_known_pivot_is_found(search: SearchStrategy, least: float) -> None:
-    plan = RolloutPlan(group=8, reset_probability=1.0, explored=1, resets=0)
+    plan = RolloutPlan(group_size=8, reset_probability=1.0, explored=1, resets=0)
     made = explorer(plan, search).explore(Pivots().train(), 0)
     curves = [c for tree in made.trees for c in tree.curves if c.values[-1] == 1 and c.tokens[PIVOT] == 4]
     assert len(curves) > 5
@@ -48,7 +47,7 @@ def test_the_known_pivot_is_found(search: SearchStrategy, least: float) -> None:
 
 @pytest.mark.parametrize("budget", [0.0, 0.5, 2.0, 6.0])
 def test_the_budget_is_never_exceeded(budget: float) -> None:
-    plan = RolloutPlan(group=8, reset_probability=1.0, explored=1, resets=0, mixed_only=False)
+    plan = RolloutPlan(group_size=8, reset_probability=1.0, explored=1, resets=0, mixed_only=False)
     made = explorer(plan, ChangePoint(budget=budget, sure=1.0)).explore(Pivots().train(), 0)
     for tree in made.trees:
         spent = sum(len(s.tokens) - s.start for s in tree.samples if s.purpose is Purpose.PROBE)
@@ -63,7 +62,7 @@ def test_the_budget_is_never_exceeded(budget: float) -> None:
 
 
 def test_change_point_spends_less_than_exhaustive_where_the_pivot_is_clear() -> None:
-    plan = RolloutPlan(group=8, reset_probability=1.0, explored=1, resets=0)
+    plan = RolloutPlan(group_size=8, reset_probability=1.0, explored=1, resets=0)
     spent = []
     for search in (Exhaustive(16), ChangePoint(budget=8.0)):
         runner = explorer(plan, search)
@@ -76,13 +75,13 @@ trials = st.lists(st.sampled_from([0.0, 1.0]), max_size=6).map(tuple)
 
 
 @st.composite
-def knowns(draw: Any) -> Known:
+def knowns(draw: Any) -> TrajectoryState:
     lengths = draw(st.lists(st.integers(1, 30), min_size=1, max_size=8))
     boundaries = tuple(sum(lengths[:i]) for i in range(len(lengths) + 1))
     nodes = tuple(Node((), draw(trials)) for _ in lengths)
     probed = tuple(draw(st.integers(0, node.drawn)) for node in nodes)
     outcome, spent = draw(st.sampled_from([0.0, 1.0])), draw(st.integers(0, 300))
-    return Known(boundaries, nodes, (0,) * len(nodes), probed, outcome, spent)
+    return TrajectoryState(boundaries, nodes, (0,) * len(nodes), probed, outcome, spent)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=NAMES)
@@ -90,36 +89,36 @@ def knowns(draw: Any) -> Known:
 @settings(max_examples=15)
 @given(studies=st.lists(knowns(), min_size=1, max_size=4))
 def test_whatever_is_known_it_asks_for_real_steps_and_chooses_one(
-    strategy: SearchStrategy, selector: Any, studies: list[Known]
+    strategy: SearchStrategy, selector: Any, studies: list[TrajectoryState]
 ) -> None:
-    asked = strategy.probes(studies, selector)
+    asked = strategy.targets(studies, selector)
     assert len(asked) == len(studies)
     for known, wanted in zip(studies, asked, strict=True):
         assert all(0 <= step < known.steps and count > 0 for step, count in wanted.items())
-        values = strategy.values(known)
+        (values,) = strategy.values([known])
         assert len(values) == known.steps + 1
         assert values[-1] == known.reward
         assert all(0 <= value <= 1 for value in values)
-        assert 0 <= strategy.critical(known, selector, Random(0)) < known.steps
+        assert 0 <= strategy.critical([known], selector, [Random(0)])[0] < known.steps
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES[1:4], ids=NAMES[1:4])
 def test_it_waits_for_probes_in_flight(strategy: SearchStrategy) -> None:
     nodes = tuple(Node((), (1.0, 0.0)) for _ in range(3))
-    known = Known((0, 5, 9, 12), nodes, (0, 2, 0), (0,) * 3, 1.0)
-    assert strategy.probes([known], MaxAdvantage()) == [{}]
+    known = TrajectoryState((0, 5, 9, 12), nodes, (0, 2, 0), (0,) * 3, 1.0)
+    assert strategy.targets([known], MaxAdvantage()) == [{}]
 
 
 def test_trajectories_are_searched_independently_of_each_other() -> None:
     nodes = [tuple(Node((), seen) for seen in rows) for rows in (((1.0, 0.0), (), ()), ((0.0,) * 4, (), (), (), ()))]
     studies = [
-        Known((0, 5, 9, 12), nodes[0], (0,) * 3, (0,) * 3, 1.0),
-        Known((0, 4, 8, 12, 20, 25), nodes[1], (0,) * 5, (0,) * 5, 1.0),
+        TrajectoryState((0, 5, 9, 12), nodes[0], (0,) * 3, (0,) * 3, 1.0),
+        TrajectoryState((0, 4, 8, 12, 20, 25), nodes[1], (0,) * 5, (0,) * 5, 1.0),
     ]
     search = ChangePoint()
-    together = search.probes(studies, MaxAdvantage())
+    together = search.targets(studies, MaxAdvantage())
     assert all(together)
-    alone = [search.probes([known], MaxAdvantage())[0] for known in studies]
+    alone = [search.targets([known], MaxAdvantage())[0] for known in studies]
     assert [sum(wanted.values()) for wanted in together] == [sum(wanted.values()) for wanted in alone]
 
 
@@ -139,35 +138,37 @@ def test_settings_that_cannot_work_are_refused(make: Any) -> None:
         make()
 
 
-class TestMoot:
+class TestCancellable:
     """Probes in flight are given up only where no outcome of theirs could change the choice."""
 
     decided = (Node((), (0.0,) * 30), Node((), (0.0,) * 30), Node((), (1.0,) * 30))
 
     def test_a_choice_that_stands_whatever_comes_needs_no_more_probes(self) -> None:
-        known = Known((0, 5, 9, 12), self.decided, (1, 1, 0), (0,) * 3, 1.0)
-        assert ChangePoint(batch=4).moot([known], MaxAdvantage()) == [{0, 1}]
+        known = TrajectoryState((0, 5, 9, 12), self.decided, (1, 1, 0), (0,) * 3, 1.0)
+        assert ChangePoint(batch=4).cancellable([known], MaxAdvantage()) == [{0, 1}]
 
     def test_an_open_choice_waits(self) -> None:
-        known = Known((0, 5, 9, 12, 15, 20), tuple(Node((), ()) for _ in range(5)), (1, 1, 0, 0, 0), (0,) * 5, 1.0)
-        assert ChangePoint(batch=4).moot([known], MaxAdvantage()) == [set()]
+        known = TrajectoryState(
+            (0, 5, 9, 12, 15, 20), tuple(Node((), ()) for _ in range(5)), (1, 1, 0, 0, 0), (0,) * 5, 1.0
+        )
+        assert ChangePoint(batch=4).cancellable([known], MaxAdvantage()) == [set()]
 
     def test_others_cancel_nothing(self) -> None:
-        known = Known((0, 5, 9, 12), self.decided, (1, 1, 0), (0,) * 3, 1.0)
+        known = TrajectoryState((0, 5, 9, 12), self.decided, (1, 1, 0), (0,) * 3, 1.0)
         for strategy in (Exhaustive(4), Bisect(8), NoSearch()):
-            assert strategy.moot([known], MaxAdvantage()) == [set()]
+            assert strategy.cancellable([known], MaxAdvantage()) == [set()]
 
     @settings(max_examples=30)
     @given(known=knowns(), pending=st.lists(st.integers(0, 2), min_size=8, max_size=8), data=st.data())
     def test_whatever_the_cancelled_would_have_said_the_choice_stays(
-        self, known: Known, pending: list[int], data: Any
+        self, known: TrajectoryState, pending: list[int], data: Any
     ) -> None:
         waiting = replace(known, pending=tuple(pending[: known.steps]))
         search = ChangePoint(batch=4)
-        (moot,) = search.moot([waiting], MaxAdvantage())
-        if not moot:
+        (cancellable,) = search.cancellable([waiting], MaxAdvantage())
+        if not cancellable:
             return
-        assert moot == {t for t, count in enumerate(waiting.pending) if count}
+        assert cancellable == {t for t, count in enumerate(waiting.pending) if count}
         choices = set[int]()
         for outcome in (0.0, 1.0):
             nodes = [
@@ -175,13 +176,13 @@ class TestMoot:
                 for node, count in zip(known.nodes, waiting.pending, strict=True)
             ]
             finished = replace(known, nodes=tuple(nodes))
-            assert search.probes([finished], MaxAdvantage()) == [{}]
-            choices.add(search.critical(finished, MaxAdvantage(), Random(0)))
+            assert search.targets([finished], MaxAdvantage()) == [{}]
+            choices.add(search.critical([finished], MaxAdvantage(), [Random(0)])[0])
         assert len(choices) == 1
 
 
 def test_cancelled_probes_are_counted_and_the_search_ends() -> None:
-    plan = RolloutPlan(group=8, reset_probability=1.0, explored=1, resets=0)
+    plan = RolloutPlan(group_size=8, reset_probability=1.0, explored=1, resets=0)
     runner = explorer(plan, ChangePoint(budget=16.0, batch=8, sure=0.6))
     runner.engine.poll = one_at_a_time(runner.engine)  # type: ignore[method-assign]
     assert runner.explore(Pivots().train(), 0).counts["cancelled"] == 0, "equal seeds give equal trees there"

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpo_lightning.critical import FixedLength, LowProbability, Marker, Newline, Segmenter, Sentence, token_pieces
+from gpo_lightning.critical import FixedLength, LowProbability, Marker, Newline, Segmenter, Sentence
+from gpo_lightning.critical.token_text import token_pieces
 from gpo_lightning.errors import ConfigError
 
 pieces = st.lists(st.sampled_from(["a", "bc", "\n", " ", "", ".\n", "\n\n", "é"]), max_size=40)

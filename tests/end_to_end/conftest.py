@@ -16,7 +16,7 @@ Run = Callable[..., str]
 
 SMALL = [
     "--data.plan.problems=6",
-    "--data.plan.group=6",
+    "--data.plan.group_size=6",
     "--data.plan.resets=6",
     "--data.plan.reset_probability=1.0",
     "--data.problems.heldout_size=24",

@@ -79,7 +79,7 @@ def test_a_bad_step_changes_no_weight_and_the_next_one_does(loss: set[int], grad
     assert all(changed[:1] + changed[2:])
     assert len(changed) > 2
     assert all(torch.isfinite(value).all() for value in module.weights[-1].values())
-    assert module.data.events == {"skipped_steps": 1}
+    assert module.data.incidents == {"skipped_steps": 1}
     (kept,) = (tmp_path / "bad_steps").glob("*.pt")
     batches = torch.load(kept, weights_only=True)
     assert len(batches) == 2, "every micro-batch of the step"
@@ -94,4 +94,4 @@ def test_bad_steps_in_a_row_stop_the_run(tmp_path: Path) -> None:
 def test_bad_steps_with_a_good_one_between_do_not(tmp_path: Path) -> None:
     module = Spoilt({0, 4}, set(), bad_steps=2)
     run(module, tmp_path)
-    assert module.data.events == {"skipped_steps": 2}
+    assert module.data.incidents == {"skipped_steps": 2}

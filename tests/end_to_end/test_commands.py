@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from gpo_lightning.cli import main
 from gpo_lightning.engines import Completion, Transformers
 from gpo_lightning.problems import ModularChains, Problem
-from gpo_lightning.tree import read_trees
+from gpo_lightning.rollouts import read_trees
 from tests.conftest import ROOT
 from tests.end_to_end.conftest import SMALL, TRANSFORMERS, config
 
@@ -118,7 +118,7 @@ class TestBadInput:
             (["--model.loss=gpo_lightning.losses.NoSuchLoss"], "NoSuchLoss"),
             (["--model.loss.bata=0.1"], "bata"),
             (["--data.plan.grup=3"], "grup"),
-            (["--data.plan.group=many"], "group"),
+            (["--data.plan.group_size=many"], "group"),
             (["--data.plan.reset_probability=2"], "reset_probability"),
             (["--model.loss=gpo_lightning.losses.DPO", "--model.loss.beta=-1"], "beta"),
             (["--trainer.callbacks+=gpo_lightning.callbacks.Missing"], "Missing"),
@@ -139,7 +139,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "named"),
         [
-            (["--data.plan.group=1"], "data.plan.group is 1"),
+            (["--data.plan.group_size=1"], "data.plan.group_size is 1"),
             (["--model.policy.base=/no/such/model"], "model.policy.base"),
             (["--data.problems=tests.end_to_end.test_commands.NoProblems"], "data.problems yields no training"),
             (["--data.problems=gpo_lightning.problems.ChainSum", "--data.problems.heldout_size=2"], "no chat template"),

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gpo_lightning.cli import main
 from gpo_lightning.problems import ModularChains, Problem
-from gpo_lightning.tree import read_trees
+from gpo_lightning.rollouts import read_trees
 from tests.end_to_end.conftest import SMALL, TRANSFORMERS, config, run_directory
 
 QUICK = [*config("quickstart.yaml"), *SMALL, TRANSFORMERS]
@@ -52,7 +52,9 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def evaluation(folder: Path, *callbacks: dict[str, Any]) -> list[str]:
     """A configuration whose evaluations are these, and the arguments that add it."""
     path = folder / "evaluation.yaml"
-    listed = [{"class_path": "gpo_lightning.callbacks.BenchmarkEvaluation", "init_args": its} for its in callbacks]
+    listed = [
+        {"class_path": "gpo_lightning.callbacks.BenchmarkEvaluation", "init_args": options} for options in callbacks
+    ]
     others = [{"class_path": f"gpo_lightning.callbacks.{name}"} for name in ("ModelExport", "RolloutLog")]
     path.write_text(yaml.safe_dump({"trainer": {"callbacks": listed + others}}))
     return ["--config", str(path)]
@@ -74,13 +76,13 @@ def test_several_benchmarks_in_one_run(
     directory = run_directory(tmp_path) / "evaluation"
 
     results = json.loads((directory / "results.json").read_text())
-    assert {name: list(its) for name, its in results.items()} == {"short": [command], "long": [command]}
+    assert {name: list(moments) for name, moments in results.items()} == {"short": [command], "long": [command]}
     short, long = results["short"][command], results["long"][command]
     assert list(short["overall"]["means"]) == [
         "accuracy", "pass@1", "pass@3", "maj@1", "maj@3", "tokens", "truncated", "unparsed",
     ]  # fmt: skip
     assert (short["overall"]["responses"], short["available"], long["overall"]["responses"]) == (30, 20, 20)
-    assert sum(its["means"]["accuracy"]["n"] for its in short["categories"].values()) == 10
+    assert sum(figures["means"]["accuracy"]["n"] for figures in short["categories"].values()) == 10
     assert set(short["categories"]) == {"even", "odd"}
 
     trees = read_trees(directory / f"short-{command}-rank0.parquet")

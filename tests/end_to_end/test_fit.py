@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoModelForCausalLM
 
 from gpo_lightning.engines import Purpose
-from gpo_lightning.tree import read_trees
+from gpo_lightning.rollouts import read_trees
 from tests.end_to_end.conftest import SMALL, TRANSFORMERS, config, gpo, run_directory, summary
 
 
@@ -48,9 +48,9 @@ def test_quickstart_with_vllm_leaves_what_it_promises(loss: str, tmp_path: Path)
     resolved = yaml.safe_load((directory / "config.yaml").read_text())
     assert resolved["model"]["loss"]["class_path"].endswith({"grpo": "GRPO", "dpo": "DPO"}[loss])
     assert "where reasoning turns" in (directory / "report.html").read_text()
-    events = EventAccumulator(str(directory)).Reload()
-    assert "steps/advantage" in events.Tags()["histograms"]
-    assert {"train/loss", "eval/heldout/accuracy", "rollouts/success_sample"} <= set(events.Tags()["scalars"])
+    incidents = EventAccumulator(str(directory)).Reload()
+    assert "steps/advantage" in incidents.Tags()["histograms"]
+    assert {"train/loss", "eval/heldout/accuracy", "rollouts/success_sample"} <= set(incidents.Tags()["scalars"])
 
     base = AutoModelForCausalLM.from_pretrained(resolved_base())
     adapted = PeftModel.from_pretrained(base, directory / "adapter")

@@ -14,7 +14,7 @@ from tests.end_to_end.conftest import TRANSFORMERS, config, run_directory, summa
 LOSSES = sorted(file.stem for file in (ROOT / "configs" / "loss").glob("*.yaml"))
 SMALLEST = [
     "--data.plan.problems=6",
-    "--data.plan.group=4",
+    "--data.plan.group_size=4",
     "--data.plan.resets=4",
     "--data.problems.steps=3",
     "--data.problems.heldout_size=4",
@@ -34,8 +34,8 @@ def test_it_trains(loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     main(["fit", *config("quickstart.yaml"), *config(f"loss/{loss}.yaml"), *SMALLEST, TRANSFORMERS])
     found = summary(tmp_path)
     assert found["steps"] > 0
-    events = EventAccumulator(str(run_directory(tmp_path))).Reload()
-    logged = {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"] if tag.startswith("train/")}
+    incidents = EventAccumulator(str(run_directory(tmp_path))).Reload()
+    logged = {tag: incidents.Scalars(tag)[-1].value for tag in incidents.Tags()["scalars"] if tag.startswith("train/")}
     assert "train/loss" in logged
     assert all(map(math.isfinite, logged.values()))
     adapter = load_file(run_directory(tmp_path) / "adapter" / "adapter_model.safetensors")
@@ -46,11 +46,11 @@ def test_it_trains(loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.slow
 def test_mismatch_is_corrected_and_logged_by_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    line = "--model.loss.correction=gpo_lightning.losses.TruncatedWeights"
+    line = "--model.loss.importance_correction=gpo_lightning.losses.TruncatedWeights"
     main(["fit", *config("quickstart.yaml"), *SMALLEST, TRANSFORMERS, line])
-    events = EventAccumulator(str(run_directory(tmp_path))).Reload()
-    assert events.Scalars("train/mismatch_weight")[-1].value == pytest.approx(1.0, abs=1e-3)
-    assert events.Scalars("train/mismatch_cut")[-1].value == 0.0
+    incidents = EventAccumulator(str(run_directory(tmp_path))).Reload()
+    assert incidents.Scalars("train/mismatch_weight")[-1].value == pytest.approx(1.0, abs=1e-3)
+    assert incidents.Scalars("train/mismatch_cut")[-1].value == 0.0
 
 
 def test_weights_that_have_overflowed_stop_the_run_and_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

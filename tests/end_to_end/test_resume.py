@@ -17,7 +17,7 @@ import torch
 from gpo_lightning.cli import main
 from gpo_lightning.engines import Completion, Purpose, Transformers
 from gpo_lightning.module import GPOModule
-from gpo_lightning.running import EXIT_CODE, AtomicCheckpointIO, read_checkpoint
+from gpo_lightning.runs import EXIT_CODE, AtomicCheckpointIO, read_checkpoint
 from tests.end_to_end.conftest import config, run_directory
 
 TINY = [
@@ -140,7 +140,7 @@ def test_stopped_at_any_moment_it_ends_the_same(
     said = fit(tmp_path, "--ckpt_path=last")
     assert "--ckpt_path last: runs/quickstart/version_0" in said.replace("\n", "")
     assert_same(left(tmp_path), uninterrupted)
-    assert not list((run_directory(tmp_path) / "spool").glob("*")), "a run that has ended needs no spool"
+    assert not list((run_directory(tmp_path) / "journal").glob("*")), "a run that has ended needs no journal"
 
 
 def test_nothing_that_was_finished_is_made_again(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gpo_lightning.engines import Engine, Launch, Purpose, Recovery, Request, Sampling, Supervised, VLLMServer
+from gpo_lightning.engines import Engine, Launch, Purpose, Recovery, Request, RestartingEngine, Sampling, VLLMServer
 from gpo_lightning.engines.vllm_fleet import _pauses
 from gpo_lightning.engines.vllm_launch import Child, _free_port
 from gpo_lightning.engines.vllm_server import write_adapter
@@ -152,7 +152,7 @@ def test_a_hung_server_of_somebody_else_is_given_up_by_time_and_said_so(start: S
         return faulty_server.MODELS
 
     engine, (server,) = start({COMPLETIONS: silent, "/v1/models": listing}, timeout=0.5, patience=2.0)
-    subject = Supervised(engine, Recovery(patience=0.5))
+    subject = RestartingEngine(engine, Recovery(patience=0.5))
     hung.set()
     begin = time.monotonic()
     try:
@@ -183,10 +183,10 @@ class FaultyLaunch(Launch):
 
 
 @pytest.fixture
-def launched(tiny_policy: Policy, tmp_path: Path) -> Iterator[tuple[Supervised, VLLMServer]]:
+def launched(tiny_policy: Policy, tmp_path: Path) -> Iterator[tuple[RestartingEngine, VLLMServer]]:
     """An engine whose server is a process of ours, supervised."""
     engine = VLLMServer(launch=FaultyLaunch(folder=tmp_path, seconds=60.0), tolerance=1e9, concurrency=1)
-    subject = Supervised(engine, Recovery(patience=3.0))
+    subject = RestartingEngine(engine, Recovery(patience=3.0))
     subject.start(tiny_policy)
     subject.sync(tiny_policy, 3)
     yield subject, engine
@@ -194,7 +194,7 @@ def launched(tiny_policy: Policy, tmp_path: Path) -> Iterator[tuple[Supervised, 
 
 
 def test_our_own_server_that_hangs_is_killed_and_revived(
-    launched: tuple[Supervised, VLLMServer], tmp_path: Path
+    launched: tuple[RestartingEngine, VLLMServer], tmp_path: Path
 ) -> None:
     subject, engine = launched
     first = engine._child.pid if engine._child else None
@@ -210,7 +210,7 @@ def test_our_own_server_that_hangs_is_killed_and_revived(
 
 
 def test_our_own_server_that_hangs_while_it_takes_weights_is_killed_and_revived(
-    launched: tuple[Supervised, VLLMServer], tiny_policy: Policy, tmp_path: Path
+    launched: tuple[RestartingEngine, VLLMServer], tiny_policy: Policy, tmp_path: Path
 ) -> None:
     subject, engine = launched
     (tmp_path / "hung before").touch()
@@ -224,7 +224,7 @@ def test_our_own_server_that_hangs_while_it_takes_weights_is_killed_and_revived(
 
 
 def test_our_own_server_that_dies_is_there_again_and_nothing_is_lost(
-    launched: tuple[Supervised, VLLMServer], tmp_path: Path
+    launched: tuple[RestartingEngine, VLLMServer], tmp_path: Path
 ) -> None:
     subject, engine = launched
     (tmp_path / "hung before").touch()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gpo_lightning.engines import Completion, Launch, Purpose, Recovery, Request, Sampling, Supervised, VLLMServer
+from gpo_lightning.engines import Completion, Launch, Purpose, Recovery, Request, RestartingEngine, Sampling, VLLMServer
 from gpo_lightning.engines.vllm_launch import Child, _free_port
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy import Policy, PolicyConfig
@@ -235,7 +235,7 @@ def test_a_server_of_ours_that_hangs_in_the_middle_of_a_phase_is_killed_and_revi
 ) -> None:
     disturb(policy, size=0.1, seed=5)
     engine = VLLMServer(launch=Launch(memory_gib=0.25, log=tmp_path / "log"))
-    subject = Supervised(engine, Recovery(patience=45))
+    subject = RestartingEngine(engine, Recovery(patience=45))
     subject.start(policy)
     try:
         subject.sync(policy, 0)

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from gpo_lightning.experience import BestOf, PolicyGradient
-from gpo_lightning.tree import Curve, RolloutTree
+from gpo_lightning.rollouts import RolloutTree, ValueCurve
 from tests.conftest import tree_of
 
 EXPLORED = (5, 6, 7)
@@ -15,7 +15,7 @@ def tree(*continuations: tuple[tuple[int, ...], float | None]) -> RolloutTree:
     """Three responses, of which the first, a wrong one, was explored and reset to after its first token."""
     samples = [(EXPLORED, 0, 0.0), ((8, 9), 0, 1.0), ((8, 8), 0, 0.0)]
     made = tree_of([*samples, *((tokens, 1, reward) for tokens, reward in continuations)])
-    made.curves.append(Curve(EXPLORED, (0, 1, 3), (0.3, 0.2, 0.0), critical=1))
+    made.curves.append(ValueCurve(EXPLORED, (0, 1, 3), (0.3, 0.2, 0.0), critical=1))
     return made
 
 
@@ -28,7 +28,7 @@ def test_the_best_continuation_takes_the_explored_one_s_place() -> None:
     assert [example.reward for example in examples] == [1.0, 1.0, 0.0]  # type: ignore[attr-defined]
     row = examples[0].rows[0]
     assert (row.context, row.actions) == ((1, 2), (5, 3, 2)), "prefix and continuation are learnt as one draw"
-    assert row.behaviour == pytest.approx((-0.1, -0.1, -0.2)), "each part by the draw it came from"
+    assert row.rollout_logprobs == pytest.approx((-0.1, -0.1, -0.2)), "each part by the draw it came from"
 
 
 def test_nothing_better_leaves_it_as_it_was() -> None:

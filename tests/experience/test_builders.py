@@ -10,7 +10,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpo_lightning.advantages import LeaveOneOut, NoBaseline
 from gpo_lightning.engines import Purpose
 from gpo_lightning.experience import (
     Batch,
@@ -28,9 +27,10 @@ from gpo_lightning.experience import (
     ValuedSteps,
     solution_trees,
 )
+from gpo_lightning.experience.advantages import LeaveOneOut, NoBaseline
 from gpo_lightning.experience.example import collate_rows
 from gpo_lightning.problems import Problem
-from gpo_lightning.tree import Curve, RolloutTree
+from gpo_lightning.rollouts import RolloutTree, ValueCurve
 from tests.conftest import tree_of
 
 PAD = 77
@@ -59,7 +59,7 @@ def mixed() -> RolloutTree:
             ((4, 9), 1, 0.0),
         ]
     )
-    tree.curves.append(Curve((4, 5, 6), (0, 1, 3), (0.5, 0.5, 1.0), critical=1))
+    tree.curves.append(ValueCurve((4, 5, 6), (0, 1, 3), (0.5, 0.5, 1.0), critical=1))
     return tree
 
 
@@ -106,7 +106,7 @@ class TestPolicyGradient:
         tree.add(replace(tree.samples[1], tokens=(9, 9), logprobs=(-0.1, float("nan"))))
         examples = PolicyGradient(starts=("prompt",)).build([tree], counts)
         assert len(examples) == 3
-        assert counts["behaviour_not_finite"] == 1
+        assert counts["rollout_logprobs_not_finite"] == 1
 
     def test_without_a_baseline_equal_rewards_are_learnt_from_too(self) -> None:
         tree = tree_of([((3,), 0, 0.0), ((4,), 0, 0.0)])
@@ -136,8 +136,8 @@ class TestPolicyGradient:
         builder = PolicyGradient(estimator=LeaveOneOut())
         batch = builder.collate(builder.build([mixed()], Counter())[:2], PAD, normalisers=(3.0,))
         assert batch.rows.input_ids.tolist() == [[1, 2, 4, 8, 8], [1, 2, 4, 9, PAD]]
-        assert batch.rows.mask.tolist() == [[0, 0, 0, 1, 1], [0, 0, 0, 1, 0]]
-        assert batch.rows.behaviour.tolist() == [[0, 0, 0, -0.1, -0.2], [0, 0, 0, -0.1, 0]]
+        assert batch.rows.loss_mask.tolist() == [[0, 0, 0, 1, 1], [0, 0, 0, 1, 0]]
+        assert batch.rows.rollout_logprobs.tolist() == [[0, 0, 0, -0.1, -0.2], [0, 0, 0, -0.1, 0]]
         assert batch.advantages.tolist() == [[0, 0, 0, 1, 1], [0, 0, 0, -1, 0]]
         assert batch.normalisers == (3.0,)
 
@@ -145,7 +145,7 @@ class TestPolicyGradient:
 class TestValuedSteps:
     def test_a_token_has_the_advantage_of_its_step(self) -> None:
         tree = mixed()
-        tree.curves = [Curve((4, 5, 6), (0, 1, 3), (0.5, 0.25, 1.0), critical=1)]
+        tree.curves = [ValueCurve((4, 5, 6), (0, 1, 3), (0.5, 0.25, 1.0), critical=1)]
         (example,) = ValuedSteps().build([tree], Counter())
         assert example.row == Row(CONTEXT, (4, 5, 6), tree.samples[0].logprobs)  # type: ignore[attr-defined]
         assert example.advantages == (-0.25, 0.75, 0.75)  # type: ignore[attr-defined]
@@ -153,7 +153,7 @@ class TestValuedSteps:
     def test_a_trajectory_without_any_turn_teaches_nothing_and_is_counted(self) -> None:
         counts: Counter[str] = Counter()
         tree = mixed()
-        tree.curves = [Curve((4, 5, 6), (0, 1, 3), (1.0, 1.0, 1.0), critical=0)]
+        tree.curves = [ValueCurve((4, 5, 6), (0, 1, 3), (1.0, 1.0, 1.0), critical=0)]
         assert ValuedSteps().build([tree], counts) == []
         assert counts["flat_trajectory"] == 1
 
@@ -258,7 +258,7 @@ class TestDemonstrations:
         (row,) = example.rows
         assert tokenizer.decode(row.context) == "37a+5?\n"
         assert tokenizer.decode(row.actions) == "a37+5=42\n#42<eos>"
-        assert row.behaviour == ()
+        assert row.rollout_logprobs == ()
         assert trees[0].samples[0].purpose is Purpose.SOLUTION
 
     def test_what_the_policy_drew_itself_is_not_imitated(self) -> None:
@@ -281,12 +281,12 @@ def test_collation_pads_on_the_right_and_loses_no_token(drawn: list[Row]) -> Non
         padding = laid.input_ids.shape[1] - len(row)
         assert laid.input_ids[i].tolist() == [*row.context, *row.actions] + [PAD] * padding
         assert laid.attention_mask[i].tolist() == [1] * len(row) + [0] * padding
-        assert laid.mask[i].tolist() == [0] * len(row.context) + [1] * len(row.actions) + [0] * padding
-        assert laid.behaviour[i].tolist() == [0] * len(row.context) + [*row.behaviour] + [0] * padding
+        assert laid.loss_mask[i].tolist() == [0] * len(row.context) + [1] * len(row.actions) + [0] * padding
+        assert laid.rollout_logprobs[i].tolist() == [0] * len(row.context) + [*row.rollout_logprobs] + [0] * padding
 
 
 def test_behaviour_keeps_double_precision() -> None:
-    assert collate_rows([Row((1,), (2,), (-0.1,))], PAD).behaviour[0, 1].item() == -0.1
+    assert collate_rows([Row((1,), (2,), (-0.1,))], PAD).rollout_logprobs[0, 1].item() == -0.1
 
 
 @pytest.mark.parametrize("builder", BUILDERS, ids=lambda builder: type(builder).__name__)
@@ -294,7 +294,7 @@ def test_a_blank_example_carries_no_loss_but_can_run_through_the_policy(builder:
     blank = builder.blank()
     assert blank.tokens == 0
     batch = builder.collate([blank], PAD, (1.0,))
-    assert not batch.rows.mask.any()
+    assert not batch.rows.loss_mask.any()
     assert batch.rows.attention_mask.sum(-1).min() >= 2, "one token is predicted at least"
 
 

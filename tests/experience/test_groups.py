@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from gpo_lightning.experience import Row, groups
-from gpo_lightning.tree import Curve, RolloutTree
+from gpo_lightning.rollouts import RolloutTree, ValueCurve
 from tests.conftest import tree_of
 
 
@@ -18,7 +18,7 @@ def explored() -> RolloutTree:
             ((4, 9), 1, 0.0),
         ]
     )
-    tree.curves.append(Curve((4, 5, 6), (0, 1, 2, 3), (0.5, 0.5, 1.0, 1.0), critical=1))
+    tree.curves.append(ValueCurve((4, 5, 6), (0, 1, 2, 3), (0.5, 0.5, 1.0, 1.0), critical=1))
     return tree
 
 
@@ -52,20 +52,23 @@ def test_a_group_holds_what_started_exactly_there_in_the_order_drawn() -> None:
 
 def test_a_prefix_critical_to_two_trajectories_is_given_once() -> None:
     tree = explored()
-    tree.curves.append(Curve((4, 7), (0, 1, 2), (0.5, 0.5, 0.0), critical=1))
+    tree.curves.append(ValueCurve((4, 7), (0, 1, 2), (0.5, 0.5, 0.0), critical=1))
     assert prefixes([tree], "critical") == [(4,)]
 
 
 def test_a_critical_step_at_the_prompt_is_the_prompt_group_learnt_early() -> None:
     tree = explored()
-    tree.curves = [Curve((4, 7), (0, 1, 2), (0.5, 0.0, 0.0), critical=0)]
+    tree.curves = [ValueCurve((4, 7), (0, 1, 2), (0.5, 0.0, 0.0), critical=0)]
     assert prefixes([tree, explored()], "critical", "prompt") == [(), (4,), ()]
 
 
 def test_a_critical_prefix_nobody_continued_has_no_group() -> None:
     tree = explored()
-    tree.curves = [Curve((4, 5, 6), (0, 1, 3), (0.5, 0.5, 1.0), critical=1), Curve((4, 7), (0, 2), (0.5, 0.0), 0)]
-    tree.curves.append(Curve((7, 7, 7), (0, 2, 3), (0.5, 0.5, 1.0), critical=1))
+    tree.curves = [
+        ValueCurve((4, 5, 6), (0, 1, 3), (0.5, 0.5, 1.0), critical=1),
+        ValueCurve((4, 7), (0, 2), (0.5, 0.0), 0),
+    ]
+    tree.curves.append(ValueCurve((7, 7, 7), (0, 2, 3), (0.5, 0.5, 1.0), critical=1))
     assert prefixes([tree], "critical") == [(4,), ()]
 
 

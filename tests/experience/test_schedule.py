@@ -126,7 +126,7 @@ def test_a_rank_without_examples_has_blank_micro_batches_and_the_others_normalis
     batches = schedule([], tokens, 4, 2, highest=lambda n: 3, total=lambda weights: [10.0, 20.0, 30.0])
     assert [batch.normalisers[0] for batch in batches] == [10.0, 10.0, 20.0, 20.0, 30.0, 30.0]
     batch = batches[0].collate(Demonstrations(), pad_id=0)
-    assert not batch.rows.mask.any()
+    assert not batch.rows.loss_mask.any()
     assert batch.normalisers == (10.0,)
 
 

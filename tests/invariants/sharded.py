@@ -16,7 +16,6 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.tensor import DTensor
 
 from gpo_lightning import GPOModule, GPOTrainer, RolloutDataModule
-from gpo_lightning.critical import Rollouts
 from gpo_lightning.engines import Transformers
 from gpo_lightning.experience import (
     Demonstrations,
@@ -28,6 +27,7 @@ from gpo_lightning.experience import (
 from gpo_lightning.losses import DAPO, DPO, GRPO, KL, KTO, PPO, SFT, Loss, TokenClip
 from gpo_lightning.policy import PolicyConfig
 from gpo_lightning.problems import ModularChains
+from gpo_lightning.rollouts import Rollouts
 from tests.conftest import disturb, lora
 from tests.invariants.test_normalisation import trees
 
@@ -84,7 +84,7 @@ class Given(RolloutDataModule):
 
 
 @dataclass
-class Learnt(Callback):
+class StepResult(Callback):
     """Gradients before, and weights after, each optimiser step: whole, on every rank."""
 
     gradients: list[dict[str, torch.Tensor]] = field(default_factory=list)
@@ -116,11 +116,11 @@ class Started(GPOModule):
             self.policy.shard(mesh["data_parallel"])
 
 
-def learn(case: Case, tied: str, folder: Path, **trainer: Any) -> tuple[GPOModule, Learnt]:
+def learn(case: Case, tied: str, folder: Path, **trainer: Any) -> tuple[GPOModule, StepResult]:
     policy = replace(case.policy, base=tied) if case.policy.base == "TIED" else case.policy
     torch.manual_seed(0)
     module = Started(case.loss, policy, optimizer=lambda parameters: case.optimiser(parameters, lr=0.1))
-    learnt = Learnt()
+    learnt = StepResult()
     GPOTrainer(
         accelerator="cpu",
         max_epochs=1,

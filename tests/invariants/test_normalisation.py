@@ -24,8 +24,8 @@ from gpo_lightning.experience import (
 from gpo_lightning.losses import DAPO, DPO, GRPO, GSPO, KL, KTO, ORPO, SFT, Loss, SequenceClip, TokenClip
 from gpo_lightning.policy import PolicyConfig
 from gpo_lightning.problems import ModularChains, Problem
-from gpo_lightning.sealed import Sealed
-from gpo_lightning.tree import RolloutTree, Sample
+from gpo_lightning.rollouts import RolloutTree, Sample
+from gpo_lightning.training import OpaqueBatch
 from tests.conftest import disturb, lora
 
 LENGTHS = (9, 3, 7, 5, 8, 4, 6, 2)
@@ -62,7 +62,7 @@ class Prepared(RolloutDataModule):
         self.batches, self.kind = batches, builder
 
     def train_dataloader(self) -> Any:
-        return DataLoader(self.batches, batch_size=None, collate_fn=lambda b: Sealed(b.collate(self.kind, 0)))  # type: ignore[arg-type]
+        return DataLoader(self.batches, batch_size=None, collate_fn=lambda b: OpaqueBatch(b.collate(self.kind, 0)))  # type: ignore[arg-type]
 
 
 def gradients(

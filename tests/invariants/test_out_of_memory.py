@@ -28,7 +28,7 @@ from gpo_lightning.experience import (
 from gpo_lightning.experience.example import Batch, Row, Rows, Scores, collate_rows
 from gpo_lightning.losses import DPO, GRPO, KL, KTO, Loss
 from gpo_lightning.policy import Policy, PolicyConfig
-from gpo_lightning.running import Learnt, Whole
+from gpo_lightning.training import NoSplit, StepResult
 from tests.conftest import disturb, lora
 from tests.invariants.test_normalisation import GradientOfEachStep, Prepared, trees
 
@@ -137,7 +137,7 @@ def test_a_micro_batch_that_does_not_fit_gives_the_gradient_it_would_have_given(
     assert found_metrics["train/loss"] == pytest.approx(metrics["train/loss"], rel=1e-12)
     assert found_metrics["train/grad_norm"] == pytest.approx(metrics["train/grad_norm"], rel=1e-12)
     assert found_metrics.keys() == metrics.keys()
-    assert module.data.events["micro_batches_cut"] >= 1
+    assert module.data.incidents["micro_batches_split"] >= 1
     assert "the gradient is the same" in caplog.text
 
 
@@ -150,7 +150,7 @@ def test_once_a_size_was_too_big_it_is_not_tried_again() -> None:
     assert isinstance(policy, Cramped)
     assert [size for size in policy.seen if size > 4] == [16, 8], "once each"
     assert len([size for size in policy.seen if size == 4]) == len(examples) // 4
-    assert module.data.events["micro_batches_cut"] == 2
+    assert module.data.incidents["micro_batches_split"] == 2
     checkpoint: dict[str, Any] = {}
     module.on_save_checkpoint(checkpoint)
     resumed = CrampedModule(GRPO(), rows=4, backward=False)
@@ -193,15 +193,15 @@ def test_a_pair_is_never_torn_apart() -> None:
 def test_one_of_several_devices_cannot_cut_by_itself_and_says_what_can_be_done(backward: bool) -> None:
     batch = PolicyGradient().collate([PolicyGradient().blank()] * 6, 0, (1.0,))
 
-    def cramped(_: Batch) -> Learnt:
+    def cramped(_: Batch) -> StepResult:
         if not backward:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         loss = _FailsOnTheWayBack.apply(torch.ones((), requires_grad=True))
-        return Learnt(batch, loss.detach(), loss, {})
+        return StepResult(batch, loss.detach(), loss, {})
 
-    whole = Whole(cramped)
+    whole = NoSplit(cramped)
     with pytest.raises(TrainingError, match=r"data\.micro_batch to 3 and trainer\.accumulate_grad_batches"):
-        whole.backward(whole.begin(batch), [], lambda: pytest.fail("no second forward pass"))
+        whole.backward(whole.forward(batch), [], lambda: pytest.fail("no second forward pass"))
 
 
 rows = st.builds(
@@ -214,26 +214,26 @@ rows = st.builds(
 @given(st.lists(st.tuples(rows, rows), min_size=2, max_size=9))
 def test_halves_hold_every_pair_once_and_in_order(pairs: list[tuple[Row, Row]]) -> None:
     both = collate_rows([chosen for chosen, _ in pairs] + [rejected for _, rejected in pairs], 0)
-    prior = Scores(torch.randn(both.mask.shape), divergence=torch.ones(()))
-    batch = PairBatch(both, (2.0,), prior=prior, outlook=(both,))
+    prior = Scores(torch.randn(both.loss_mask.shape), divergence=torch.ones(()))
+    batch = PairBatch(both, (2.0,), old_scores=prior, kl_rows=(both,))
     parts = batch.halves()
     assert [part.size for part in parts] == [len(pairs) // 2, len(pairs) - len(pairs) // 2]
     rebuilt: list[tuple[Row, Row]] = []
     for part in parts:
         assert isinstance(part, PairBatch)
-        assert (part.normalisers, part.outlook) == ((2.0,), ())
+        assert (part.normalisers, part.kl_rows) == ((2.0,), ())
         assert part.rows.attention_mask.sum(-1).max() == part.rows.attention_mask.shape[1], "no wider than needed"
-        assert part.prior is not None
-        assert part.prior.logprobs.shape == part.rows.mask.shape
-        assert part.prior.divergence == 1.0
+        assert part.old_scores is not None
+        assert part.old_scores.logprobs.shape == part.rows.loss_mask.shape
+        assert part.old_scores.divergence == 1.0
         flat = [row_of(part.rows, i) for i in range(2 * part.size)]
         rebuilt += zip(flat[: part.size], flat[part.size :], strict=True)
-    assert rebuilt == [(replace(a, behaviour=()), replace(b, behaviour=())) for a, b in pairs]
+    assert rebuilt == [(replace(a, rollout_logprobs=()), replace(b, rollout_logprobs=())) for a, b in pairs]
 
 
 def row_of(rows: Rows, i: int) -> Row:
     end = int(rows.attention_mask[i].sum())
-    begin = end - int(rows.mask[i].sum())
+    begin = end - int(rows.loss_mask[i].sum())
     ids = tuple(rows.input_ids[i].tolist())
     return Row(ids[:begin], ids[begin:end])
 
@@ -256,7 +256,7 @@ def test_a_device_that_is_really_full_gives_the_same_gradient() -> None:
         (found,), _ = learn(cramped, batches, builder, 1, "gpu")
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert cramped.data.events["micro_batches_cut"] >= 1
+    assert cramped.data.incidents["micro_batches_split"] >= 1
     scale = max(float(g.abs().max()) for g in expected.values())
     for name, gradient in expected.items():
         assert torch.allclose(gradient, found[name], rtol=0, atol=1e-4 * scale), name

@@ -94,8 +94,8 @@ def test_a_rank_holds_half_of_the_weights_and_a_whole_copy_answers_as_they_do(na
     found = [ranks.left(name, rank) for rank in (0, 1)]
     policy = Policy(CASES[name].policy if CASES[name].policy.base == "tiny" else PolicyConfig(base=ranks.tied))
     assert found[0]["largest"] <= max(p.numel() for p in policy.parameters()) // 2 + 1
-    assert all(torch.equal(its["answers"], found[0]["answers"]) for its in found)
-    assert all(torch.equal(its["answers alone"], its["answers"]) for its in found)
+    assert all(torch.equal(rank["answers"], found[0]["answers"]) for rank in found)
+    assert all(torch.equal(rank["answers alone"], rank["answers"]) for rank in found)
 
 
 @pytest.mark.slow

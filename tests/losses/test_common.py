@@ -65,9 +65,9 @@ LOSSES = [
     GRPO(),
     GRPO(TokenClip(0.1, 0.28, dual=3.0), kl=KL(0.3)),
     GRPO(kl=KL(0.3, weighted=False, limit=1.0)),
-    GRPO(average=ResponseSum(), kl=KL(0.3, "k2")),
-    GRPO(correction=TruncatedWeights()),
-    GRPO(correction=MaskedWeights("sequence", 1.5)),
+    GRPO(aggregation=ResponseSum(), kl=KL(0.3, "k2")),
+    GRPO(importance_correction=TruncatedWeights()),
+    GRPO(importance_correction=MaskedWeights("sequence", 1.5)),
     DrGRPO(),
     DAPO(),
     RLOO(),
@@ -89,7 +89,7 @@ LOSSES = [
     CPO(),
     ORPO(),
     KTO(),
-    KTO(right_weight=2.0, wrong_weight=0.5),
+    KTO(desirable_weight=2.0, undesirable_weight=0.5),
     APOZeroUnpaired(),
     SFT(),
     RAFT(),
@@ -160,11 +160,11 @@ def scores_of(table: Mapping[str, Tensor], loss: Loss) -> Scores:
 
 def batch_of(table: Mapping[str, Tensor], attention: Tensor, loss: Loss) -> Batch:
     data = Rows(torch.ones_like(attention), attention, table["mask"], table["behaviour"])
-    prior = Scores(table["prior"], table["reference"], table["old_values"]) if loss.appraises else None
+    prior = Scores(table["prior"], table["reference"], table["old_values"]) if loss.needs_old_logprobs else None
     firsts = table["advantages"].sum(-1)
     if issubclass(loss.experience, ActionExperience):
         groups, returns = torch.zeros(len(attention)), table["returns"] if loss.needs_values else None
-        return ActionBatch(data, (1.0,), table["advantages"], firsts, groups, returns=returns, prior=prior)
+        return ActionBatch(data, (1.0,), table["advantages"], firsts, groups, returns=returns, old_scores=prior)
     if issubclass(loss.experience, LabelledResponses):
         return LabelledBatch(data, (1.0,), firsts > 0)
     return PairBatch(data, (1.0,)) if loss.experience is PreferencePairs else Batch(data, (1.0,))
@@ -242,11 +242,11 @@ def test_the_builder_of_the_loss_makes_batches_the_loss_reads(loss: Loss) -> Non
     builder = loss.default_experience()
     assert isinstance(builder, loss.experience)
     batch = builder.collate([builder.blank(), builder.blank()], pad_id=0, normalisers=(2.0,))
-    zeros = torch.zeros(batch.rows.mask.shape)
-    table = {**dict.fromkeys(COLUMNS, zeros), "mask": batch.rows.mask}
+    zeros = torch.zeros(batch.rows.loss_mask.shape)
+    table = {**dict.fromkeys(COLUMNS, zeros), "mask": batch.rows.loss_mask}
     if isinstance(batch, ActionBatch):
-        prior = Scores(zeros, zeros, zeros) if loss.appraises else None
-        batch = replace(batch, returns=zeros if loss.needs_values else None, prior=prior)
+        prior = Scores(zeros, zeros, zeros) if loss.needs_old_logprobs else None
+        batch = replace(batch, returns=zeros if loss.needs_values else None, old_scores=prior)
     terms = loss(scores_of(table, loss), batch)
     assert [float(term.detach()) for term in terms.sums] == [0.0] * len(loss.weights(builder.blank()))
 

@@ -126,7 +126,7 @@ def test_without_a_reference_the_loss_says_so() -> None:
 
 def test_it_reads_a_reference_but_no_behaviour() -> None:
     assert DPO().needs_reference
-    assert not DPO.reads_behaviour
+    assert not DPO.reads_rollout_logprobs
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpo_lightning.advantages import GroupMean, LeaveOneOut
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.experience import ActionBatch, Rows, Scores
+from gpo_lightning.experience.advantages import GroupMean, LeaveOneOut
 from gpo_lightning.losses import GRPO, KL, TokenClip
 
 Row = list[tuple[float, float, float]]
@@ -139,7 +139,7 @@ def test_metrics_say_how_far_the_policy_has_moved() -> None:
     _, _, metrics = by_us([FAR_AND_NEAR, []], [2.0, 0.0], grpo(beta=0.1))
     drifts = [lp - o for lp, o, _ in FAR_AND_NEAR]
     gaps = [q - lp for lp, _, q in FAR_AND_NEAR]
-    assert float(metrics["behaviour_kl"]) == pytest.approx(sum(exp(d) - 1 - d for d in drifts) / 5)
+    assert float(metrics["rollout_kl"]) == pytest.approx(sum(exp(d) - 1 - d for d in drifts) / 5)
     assert float(metrics["reference_kl"]) == pytest.approx(sum(exp(g) - 1 - g for g in gaps) / 5)
     assert float(metrics["advantage_size"]) == 2.0
 
@@ -147,7 +147,7 @@ def test_metrics_say_how_far_the_policy_has_moved() -> None:
 def test_a_reference_is_read_only_where_it_is_weighed() -> None:
     assert not GRPO().needs_reference
     assert grpo(beta=0.01).needs_reference
-    assert GRPO.reads_behaviour
+    assert GRPO.reads_rollout_logprobs
 
 
 @pytest.mark.parametrize(("low", "high"), [(-0.1, 0.2), (1.0, 0.2), (0.2, -0.1)])

@@ -13,7 +13,7 @@ from gpo_lightning.errors import ConfigError
 from gpo_lightning.experience import LabelledBatch, MismatchedResponses, Rows, Scores, schedule
 from gpo_lightning.losses import KTO, APOZeroUnpaired
 from gpo_lightning.problems import Problem
-from gpo_lightning.tree import RolloutTree
+from gpo_lightning.rollouts import RolloutTree
 from tests.conftest import tree_of
 
 
@@ -37,8 +37,8 @@ def test_the_other_response_is_always_to_another_problem(sizes: list[int], micro
     batches = schedule(examples, KTO().weights, micro_batch, accumulate)
     seen = 0
     for micro in batches:
-        for rows in micro.collate(builder, 0).outlook:
-            for ids, mask in zip(rows.input_ids, rows.mask, strict=True):
+        for rows in micro.collate(builder, 0).kl_rows:
+            for ids, mask in zip(rows.input_ids, rows.loss_mask, strict=True):
                 actions = ids[mask > 0].tolist()
                 if actions:
                     seen += 1
@@ -51,16 +51,16 @@ def test_a_single_problem_has_no_other_and_that_is_counted() -> None:
     builder = MismatchedResponses()
     (example, *_) = builder.build(trees([3]), counts)
     assert counts["no_other_problem"] == 3
-    rows = builder.outlook([example], 0)
-    assert not rows.mask.any()
+    rows = builder.kl_rows([example], 0)
+    assert not rows.loss_mask.any()
 
 
-def test_the_outlook_is_on_the_first_micro_batch_of_a_step_alone_and_covers_the_step() -> None:
+def test_the_kl_rows_are_on_the_first_micro_batch_of_a_step_alone_and_covers_the_step() -> None:
     builder = MismatchedResponses(starts=("prompt",))
     examples = builder.build(trees([2, 2, 2]), Counter())
     first, second = (batch.collate(builder, 0) for batch in schedule(examples, KTO().weights, 3, 2))
-    assert [len(rows.mask) for rows in first.outlook] == [3, 3]
-    assert second.outlook == ()
+    assert [len(rows.loss_mask) for rows in first.kl_rows] == [3, 3]
+    assert second.kl_rows == ()
 
 
 def learn(loss: Any, drift: float, right: bool, divergence: float | None) -> tuple[float, float]:
@@ -90,12 +90,12 @@ def test_the_more_the_policy_has_drifted_the_less_a_gain_counts() -> None:
 
 
 def test_each_class_has_its_weight() -> None:
-    loss = KTO(right_weight=2.0, wrong_weight=0.5)
+    loss = KTO(desirable_weight=2.0, undesirable_weight=0.5)
     assert learn(loss, 0.3, True, 0.0)[0] == pytest.approx(2 * learn(KTO(), 0.3, True, 0.0)[0])
     assert learn(loss, 0.3, False, 0.0)[0] == pytest.approx(0.5 * learn(KTO(), 0.3, False, 0.0)[0])
 
 
-@pytest.mark.parametrize(("field", "value"), [("beta", 0.0), ("right_weight", -1.0), ("wrong_weight", -1.0)])
+@pytest.mark.parametrize(("field", "value"), [("beta", 0.0), ("desirable_weight", -1.0), ("undesirable_weight", -1.0)])
 def test_bad_settings_name_the_field(field: str, value: float) -> None:
     with pytest.raises(ConfigError, match=rf"model\.loss \(KTO\).*{field}"):
         KTO(**{field: value})

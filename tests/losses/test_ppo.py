@@ -23,11 +23,11 @@ def batch(lengths: list[int], rewards: list[float], seed: int = 0, width: int = 
     ids = torch.ones(mask.shape, dtype=torch.long)
     prior = Scores(column(), column(), -column())
     rows, none = Rows(ids, ids, mask, column()), mask * 0
-    return ActionBatch(rows, (1.0, 1.0), none, torch.tensor(rewards, dtype=torch.float64), ids[:, 0], prior=prior)
+    return ActionBatch(rows, (1.0, 1.0), none, torch.tensor(rewards, dtype=torch.float64), ids[:, 0], old_scores=prior)
 
 
-def appraised(loss: PPO, batches: list[ActionBatch]) -> list[ActionBatch]:
-    return loss.appraise(batches, loss.default_experience(), lambda sums: sums)  # type: ignore[return-value]
+def prepared(loss: PPO, batches: list[ActionBatch]) -> list[ActionBatch]:
+    return loss.prepare(batches, loss.default_experience(), lambda sums: sums)  # type: ignore[return-value]
 
 
 def test_the_reward_comes_on_the_last_action() -> None:
@@ -38,8 +38,8 @@ def test_the_reward_comes_on_the_last_action() -> None:
 def test_advantages_and_returns_by_hand() -> None:
     loss = PPO(kl=KL(0.5, "k1", "reward"), gamma=0.9, lam=0.8)
     given = batch([2], [1.0])
-    (made,) = appraised(loss, [given])
-    prior = given.prior
+    (made,) = prepared(loss, [given])
+    prior = given.old_scores
     assert prior is not None
     assert prior.reference is not None
     assert prior.values is not None
@@ -56,9 +56,9 @@ def test_cutting_the_iteration_into_micro_batches_changes_no_advantage() -> None
     """Whitening is over all of them."""
     whole = batch([3, 1, 5, 2], [1.0, 0.0, 0.0, 1.0])
     pieces = [part(whole, [0, 1]), part(whole, [2]), part(whole, [3])]
-    (one,), several = appraised(PPO(), [whole]), appraised(PPO(), pieces)
+    (one,), several = prepared(PPO(), [whole]), prepared(PPO(), pieces)
     assert torch.allclose(torch.cat([b.advantages for b in several]), one.advantages, rtol=1e-12)
-    tokens = one.advantages[whole.rows.mask > 0]
+    tokens = one.advantages[whole.rows.loss_mask > 0]
     assert float(tokens.mean()) == pytest.approx(0, abs=1e-12)
     assert float(tokens.var()) == pytest.approx(1, rel=1e-6)
 
@@ -69,31 +69,31 @@ def test_sums_over_ranks_enter_the_whitening() -> None:
     loss = PPO()
     spoken: list[list[float]] = []
     for rank in ranks:
-        loss.appraise([rank], loss.default_experience(), lambda sums: spoken.append(sums) or sums)
+        loss.prepare([rank], loss.default_experience(), lambda sums: spoken.append(sums) or sums)
     # Every rank says count and amount, and, knowing those of all, its squares.
     first = [a + b for a, b in zip(spoken[0], spoken[2], strict=True)]
     squares: list[float] = []
     for rank in ranks:
         hears = iter([first])
         answer = lambda sums, h=hears: next(h, None) or squares.append(*sums) or sums  # noqa: E731
-        loss.appraise([rank], loss.default_experience(), answer)
+        loss.prepare([rank], loss.default_experience(), answer)
     made: list[ActionBatch] = []
     for rank in ranks:
         hears = iter([first, [sum(squares)]])
-        made += loss.appraise([rank], loss.default_experience(), lambda sums, h=hears: next(h))  # type: ignore[arg-type]
-    (wanted,) = appraised(loss, [whole])
+        made += loss.prepare([rank], loss.default_experience(), lambda sums, h=hears: next(h))  # type: ignore[arg-type]
+    (wanted,) = prepared(loss, [whole])
     assert torch.allclose(torch.cat([b.advantages for b in made]), wanted.advantages, rtol=1e-12)
 
 
 def test_the_value_head_learns_towards_the_returns() -> None:
-    (given,) = appraised(PPO(), [batch([3, 2], [1.0, 0.0])])
-    assert given.prior is not None
-    assert given.prior.values is not None
-    values = given.prior.values.clone().requires_grad_()
-    terms = PPO(value_weight=0.5)(Scores(given.prior.logprobs, given.prior.reference, values), given)
+    (given,) = prepared(PPO(), [batch([3, 2], [1.0, 0.0])])
+    assert given.old_scores is not None
+    assert given.old_scores.values is not None
+    values = given.old_scores.values.clone().requires_grad_()
+    terms = PPO(value_weight=0.5)(Scores(given.old_scores.logprobs, given.old_scores.reference, values), given)
     (slope,) = torch.autograd.grad(terms.sums[1], values)
     assert given.returns is not None
-    assert torch.allclose(slope, 0.5 * (values.detach() - given.returns) * given.rows.mask)
+    assert torch.allclose(slope, 0.5 * (values.detach() - given.returns) * given.rows.loss_mask)
 
 
 def test_without_values_it_says_so() -> None:
@@ -115,14 +115,16 @@ def part(whole: ActionBatch, rows: list[int]) -> ActionBatch:
     def of(thing: Tensor) -> Tensor:
         return thing[rows]
 
-    assert whole.prior is not None
+    assert whole.old_scores is not None
     columns = {name: of(value) for name, value in vars(whole.rows).items()}
-    prior = Scores(*(of(value) for value in (whole.prior.logprobs, whole.prior.reference, whole.prior.values)))  # type: ignore[arg-type]
+    prior = Scores(
+        *(of(value) for value in (whole.old_scores.logprobs, whole.old_scores.reference, whole.old_scores.values))
+    )  # type: ignore[arg-type]
     return replace(
         whole,
         rows=Rows(**columns),
         advantages=of(whole.advantages),
         rewards=of(whole.rewards),
         groups=of(whole.groups),
-        prior=prior,
+        old_scores=prior,
     )

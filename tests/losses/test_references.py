@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gpo_lightning.advantages import (
+from gpo_lightning.experience import ActionBatch, Batch, LabelledBatch, PairBatch, Row, Rows, Scores
+from gpo_lightning.experience.advantages import (
     AdvantageEstimator,
     GroupMean,
     LeaveOneOut,
@@ -22,7 +23,6 @@ from gpo_lightning.advantages import (
     returns_to_go,
     whiten,
 )
-from gpo_lightning.experience import ActionBatch, Batch, LabelledBatch, PairBatch, Row, Rows, Scores
 from gpo_lightning.experience.overlong import punishment
 from gpo_lightning.losses import (
     CPO,
@@ -51,7 +51,7 @@ from gpo_lightning.losses import (
     TokenMean,
     TruncatedWeights,
 )
-from gpo_lightning.losses.parts import Average, Correction, Surrogate
+from gpo_lightning.losses.parts import Aggregation, ImportanceCorrection, Surrogate
 from gpo_lightning.losses.ppo import value_loss
 from tests.losses.conftest import FOLDER, compared
 
@@ -106,9 +106,9 @@ def agree(
     assert gap <= 1e-6
 
 
-def rows_of(mask: Tensor, behaviour: Tensor | None = None) -> Rows:
+def rows_of(mask: Tensor, rollout_logprobs: Tensor | None = None) -> Rows:
     ids = torch.ones(mask.shape, dtype=torch.long)
-    return Rows(ids, ids, mask, torch.zeros_like(mask) if behaviour is None else behaviour)
+    return Rows(ids, ids, mask, torch.zeros_like(mask) if rollout_logprobs is None else rollout_logprobs)
 
 
 def leaf(numbers: Any) -> Tensor:
@@ -125,7 +125,7 @@ def test_every_case_is_compared_or_listed_as_not_offered() -> None:
 
 # ---- policy gradient ------------------------------------------------------------------------------------------------
 
-AVERAGES: dict[str, Average] = {
+AVERAGES: dict[str, Aggregation] = {
     "grpo": ResponseMean(),
     "bnpo": TokenMean(),
     "dapo": TokenMean(),
@@ -154,7 +154,7 @@ def trl_loss(settings: Case, rloo: bool = False) -> PolicyGradientLoss:
     return PolicyGradientLoss(surrogate, average, kl, correction_of(settings))
 
 
-def correction_of(settings: Case) -> Correction | None:
+def correction_of(settings: Case) -> ImportanceCorrection | None:
     mode = settings.get("vllm_importance_sampling_mode")
     if mode is not None:
         level, kind = mode.split("_")
@@ -186,14 +186,16 @@ def verl_loss(case: Case) -> PolicyGradientLoss:
         surrogate = SequenceClip(low, high)
     elif "cispo" in case["name"]:
         surrogate = ClippedWeight(1 - low, 1 + high)
-    return PolicyGradientLoss(surrogate, AVERAGES[settings["loss_agg_mode"]], correction=correction_of(settings))
+    return PolicyGradientLoss(
+        surrogate, AVERAGES[settings["loss_agg_mode"]], importance_correction=correction_of(settings)
+    )
 
 
 def trl_normaliser(settings: Case, loss: PolicyGradientLoss, mask: Tensor) -> float:
     if "num_items_in_batch" in settings:
         share = settings.get("current_gradient_accumulation_steps", 1) / settings["steps_per_generation"]
         return settings["num_items_in_batch"] / settings.get("num_processes", 1) * share
-    weight = sum(loss.average.weight(example(int(row.sum()))) for row in mask)
+    weight = sum(loss.aggregation.weight(example(int(row.sum()))) for row in mask)
     return weight * settings.get("current_gradient_accumulation_steps", 1)
 
 
@@ -208,7 +210,7 @@ def verl_normaliser(settings: Case, loss: PolicyGradientLoss, mask: Tensor) -> f
         return settings["global_batch_size"] / processes
     if mode == "seq-mean-token-sum-norm":
         return float((mask.sum(-1) > 0).sum()) * mask.shape[-1]
-    return sum(loss.average.weight(example(int(row.sum()))) for row in mask if row.any())
+    return sum(loss.aggregation.weight(example(int(row.sum()))) for row in mask if row.any())
 
 
 def example(tokens: int) -> Any:
@@ -228,16 +230,16 @@ def test_policy_gradient(case: Case) -> None:
     normaliser = (trl_normaliser if trl else verl_normaliser)(settings, loss, mask)
     spread = advantages if advantages.ndim == 2 else advantages[:, None].expand_as(mask)
     reference = table(given["reference"]) if given["reference"] else None
-    prior = Scores(old, reference) if loss.correction is not None else None
+    prior = Scores(old, reference) if loss.importance_correction is not None else None
     rows = rows_of(mask, engine)
-    batch = ActionBatch(rows, (normaliser,), spread * mask, spread[:, 0], mask[:, 0], prior=prior)
+    batch = ActionBatch(rows, (normaliser,), spread * mask, spread[:, 0], mask[:, 0], old_scores=prior)
     (total,) = loss(Scores(logprobs, reference), batch).sums
     if case["name"].startswith("rloo"):
         # A response without a token has no action and no loss here; trl counts its advantage, which is a constant.
         total = total - advantages[mask.sum(-1) == 0].sum()
     outputs: dict[str, Tensor] = {}
-    if loss.correction is not None:
-        weights = loss.correction.weights(old, engine, mask)
+    if loss.importance_correction is not None:
+        weights = loss.importance_correction.weights(old, engine, mask)
         wanted = table(case["outputs"]["importance_sampling_ratio"])
         outputs["importance_sampling_ratio"] = torch.where(mask > 0, weights, wanted)
     agree(case, total / normaliser, {"logprobs": logprobs}, outputs)
@@ -270,7 +272,7 @@ def test_value_loss(case: Case) -> None:
 def by_group(estimator: AdvantageEstimator, rewards: Sequence[float], groups: Sequence[Any]) -> Tensor:
     made = [0.0] * len(rewards)
     for group in set(groups):
-        places = [i for i, its in enumerate(groups) if its == group]
+        places = [i for i, number in enumerate(groups) if number == group]
         for i, advantage in zip(
             places, estimator.advantages([None if isnan(rewards[i]) else rewards[i] for i in places]), strict=True
         ):
@@ -291,7 +293,7 @@ def trl_rloo_advantages(case: Case) -> dict[str, Tensor]:
     groups = torch.arange(len(rewards)) // settings["num_generations"]
     loss = RLOO(kl=KL(settings["beta"], "k1", "reward"))
     prior = Scores(table(given["behaviour"]), table(given["reference"]))
-    batch = ActionBatch(rows_of(mask), (1.0,), mask * 0, rewards, groups, prior=prior)
+    batch = ActionBatch(rows_of(mask), (1.0,), mask * 0, rewards, groups, old_scores=prior)
     if settings["beta"] == 0:
         return trl_advantages(case, LeaveOneOut())
     penalised = rewards - loss.penalties(batch).sum(-1)

@@ -37,16 +37,16 @@ def test_divided_by_the_weights_it_is_the_mean_over_tokens_not_over_responses() 
     logprobs, batch = batch_of(LENGTHS)
     weight = sum(SFT().weights(Demonstration(Row((1, 1), (4,) * length)))[0] for length in LENGTHS)
     found = SFT()(Scores(logprobs), batch).sums[0].item() / weight
-    assert found == pytest.approx(-logprobs[batch.rows.mask.bool()].mean().item(), rel=1e-12)
+    assert found == pytest.approx(-logprobs[batch.rows.loss_mask.bool()].mean().item(), rel=1e-12)
 
 
 def test_token_probability_is_the_mean_over_tokens() -> None:
     logprobs, batch = batch_of((2, 1))
-    drawn = logprobs[batch.rows.mask.bool()].tolist()
+    drawn = logprobs[batch.rows.loss_mask.bool()].tolist()
     found = SFT()(Scores(logprobs), batch).metrics["token_probability"].item()
     assert found == pytest.approx(sum(map(exp, drawn)) / 3)
 
 
 def test_it_needs_neither_reference_nor_behaviour() -> None:
     assert not SFT().needs_reference
-    assert not SFT.reads_behaviour
+    assert not SFT.reads_rollout_logprobs

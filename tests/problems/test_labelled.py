@@ -24,30 +24,30 @@ from gpo_lightning.problems.modular_chains import check_steps
 
 @given(steps=st.integers(1, 12), seed=st.integers(0, 5))
 def test_the_first_wrong_line_is_the_planted_one(steps: int, seed: int) -> None:
-    for its in PlantedErrors(steps, count=5, seed=seed).trajectories():
-        assert its.error == check_steps(its.problem.prompt or "", "".join(its.steps))
-        assert len(its.steps) == steps + 1
+    for trajectory in PlantedErrors(steps, count=5, seed=seed).trajectories():
+        assert trajectory.error == check_steps(trajectory.problem.prompt or "", "".join(trajectory.steps))
+        assert len(trajectory.steps) == steps + 1
 
 
 def test_later_lines_follow_from_the_mistake() -> None:
-    for its in PlantedErrors(count=20).trajectories():
-        results = [line.strip().split("=")[1] for line in its.steps[:-1]]
-        for before, line in zip(results, its.steps[1:-1], strict=False):
+    for trajectory in PlantedErrors(count=20).trajectories():
+        results = [line.strip().split("=")[1] for line in trajectory.steps[:-1]]
+        for before, line in zip(results, trajectory.steps[1:-1], strict=False):
             assert line[1:].startswith(before)
-        assert its.steps[-1] == f"#{results[-1]}"
+        assert trajectory.steps[-1] == f"#{results[-1]}"
 
 
 def test_the_outcome_is_the_graders() -> None:
     planted = PlantedErrors(count=50, seed=3)
-    for its in planted.trajectories():
-        assert its.outcome == planted.problems.grade(its.problem, "".join(its.steps)).reward
+    for trajectory in planted.trajectories():
+        assert trajectory.outcome == planted.problems.grade(trajectory.problem, "".join(trajectory.steps)).reward
 
 
 def test_the_same_options_give_the_same_errors_and_others_do_not() -> None:
     first, again, other = (PlantedErrors(count=30, seed=seed).trajectories() for seed in (0, 0, 1))
     assert first == again
-    assert {its.problem.id for its in first} != {its.problem.id for its in other}
-    assert len({its.error for its in first}) > 3
+    assert {trajectory.problem.id for trajectory in first} != {trajectory.problem.id for trajectory in other}
+    assert len({trajectory.error for trajectory in first}) > 3
 
 
 def test_steps_are_encoded_one_by_one(tokenizer) -> None:  # type: ignore[no-untyped-def]
@@ -69,12 +69,12 @@ class TestRealFiles:
         bench = ProcessBench(problems, path=str(benchmark_data / f"processbench/{name}.json"), only_wrong=False)
         found = bench.trajectories()
         assert len(found) >= {"gsm8k": 400, "math": 990}[name]
-        assert len({its.problem.id for its in found}) == len(found)
-        assert all(its.error is None or its.error < len(its.steps) for its in found)
-        assert all(its.outcome == 1.0 for its in found if its.error is None)
+        assert len({trajectory.problem.id for trajectory in found}) == len(found)
+        assert all(trajectory.error is None or trajectory.error < len(trajectory.steps) for trajectory in found)
+        assert all(trajectory.outcome == 1.0 for trajectory in found if trajectory.error is None)
         some = ProcessBench(problems, path=bench.path, count=30, seed=1).trajectories()
         assert len(some) == 30
-        assert all(its.error is not None for its in some)
+        assert all(trajectory.error is not None for trajectory in some)
 
     @pytest.mark.parametrize("task", ["multistep_arithmetic", "tracking_shuffled_objects"])
     def test_big_bench_mistake(self, task: str, benchmark_data: Path) -> None:
@@ -82,10 +82,13 @@ class TestRealFiles:
         found = BigBenchMistake(str(file), only_wrong=False).trajectories()
         assert len(found) == 300
         # The label is by majority, so that now and then a chain without a mistake ends wrongly, or the reverse.
-        faultless, faulty = ([its.outcome for its in found if (its.error is None) is right] for right in (True, False))
+        faultless, faulty = (
+            [trajectory.outcome for trajectory in found if (trajectory.error is None) is right]
+            for right in (True, False)
+        )
         assert mean(faultless) > 0.7
         assert mean(faulty) < 0.1
-        assert 0.5 < sum(its.error is not None for its in found) / 300 < 1.0
+        assert 0.5 < sum(trajectory.error is not None for trajectory in found) / 300 < 1.0
         assert len(BigBenchMistake(str(file), count=20).trajectories()) == 20
 
     def test_a_file_that_is_something_else_is_refused_by_line(self, tmp_path: Path) -> None:

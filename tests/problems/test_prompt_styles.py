@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.grading import AnswerFormat, Boxed, Marked, Phrase, Tagged, Whole
 from gpo_lightning.policy.embedded.tiny import tiny_tokenizer
 from gpo_lightning.problems import GSM8K, Chat, Message, Plain, Problem, Prompting, encode_prompt
 from gpo_lightning.problems.question import request, written
+from gpo_lightning.rewards import AnswerFormat, Boxed, Marked, Phrase, Tagged, Whole
 
 FORMATS: list[AnswerFormat] = [Boxed(), Phrase(), Marked(), Marked("####"), Tagged(), Phrase("my answer is")]
 

@@ -1,0 +1,55 @@
+"""How well the policy does: benchmarks, success rates and other figures with intervals, tables, the report page.
+
+Nothing here grades by itself, and nothing here is trained.
+"""
+
+from gpo_lightning.evaluation.benchmark import Benchmark, respond, subset
+from gpo_lightning.evaluation.estimate import Estimate, macro_average, wilson_interval
+from gpo_lightning.evaluation.labelled_errors import errors_found
+from gpo_lightning.evaluation.majority_at_k import MajorityAtK, majority_at_k
+from gpo_lightning.evaluation.page import write_report
+from gpo_lightning.evaluation.pass_at_k import PassAtK, pass_at_k
+from gpo_lightning.evaluation.problem_mean import ProblemMean
+from gpo_lightning.evaluation.report import Figures, Report, Tally
+from gpo_lightning.evaluation.responses import (
+    MeanLength,
+    TruncationRate,
+    UngradedCount,
+    UnparsedRate,
+    mean_length,
+    truncation_rate,
+    ungraded_count,
+    unparsed_rate,
+)
+from gpo_lightning.evaluation.success import SuccessRate, problem_rewards
+from gpo_lightning.evaluation.tables import markdown
+
+__all__ = [
+    "Benchmark",
+    "Estimate",
+    "Figures",
+    "MajorityAtK",
+    "MeanLength",
+    "PassAtK",
+    "ProblemMean",
+    "Report",
+    "SuccessRate",
+    "Tally",
+    "TruncationRate",
+    "UngradedCount",
+    "UnparsedRate",
+    "errors_found",
+    "macro_average",
+    "majority_at_k",
+    "markdown",
+    "mean_length",
+    "pass_at_k",
+    "problem_rewards",
+    "respond",
+    "subset",
+    "truncation_rate",
+    "ungraded_count",
+    "unparsed_rate",
+    "wilson_interval",
+    "write_report",
+]

@@ -1,0 +1,116 @@
+"""Answers that pick one of lettered options."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gpo_lightning.rewards.formats import AnswerFormat, Boxed, Phrase, first_answer, some
+from gpo_lightning.rewards.grader import Grade, Grader
+from gpo_lightning.rewards.text import GOLD_UNREADABLE, UNPARSED, plain, verdict
+from gpo_lightning.rewards.wrapping import unwrapped
+
+_LONGEST = 1000
+_LETTER = re.compile(
+    r"(?:(?:the\s)?(?:option|choice|answer|letter)\s)?[(\[]?\s?([A-Z])\s?[)\]]?\s?[.:,;]?", re.IGNORECASE
+)
+_LETTER_AND_MORE = re.compile(
+    r"(?:(?:option|choice|Option|Choice)\s)?"
+    r"(?:[(\[]\s?([A-Z])\s?[)\]]|([A-Z])(?:\s?[).:,;]|(?=\s?[-–—]\s)|(?=\s(?:because|since|as|which|is)\s)))"
+    r"(?:\s|(?<=[)\]:.]))(.*)",
+    re.DOTALL,
+)
+_LETTER_AND_TEXT = re.compile(r"([A-Z])\s(.+)", re.DOTALL)
+_OTHER_LETTER = re.compile(
+    r"[(\[]\s?([A-Z])\s?[)\]]|(?<![\w'])([B-HJ-Z])(?![\w'])"
+    r"|(?:^\s|or|and|not|,|/)\s?([AI])(?=\s?(?:[.,;:)]|$|or|and))"
+)
+_DENIAL = re.compile(r"(?<!\w)(?:(?:not|isn'?t|wrong|incorrect|false)(?!\w)|or\s)")
+
+
+@dataclass(frozen=True)
+class Choice(Grader):
+    """Reads one letter (``B``, ``(B)``, ``B.``, ``B) text``) or an option's own text.
+
+    The problem's metadata may list the texts of the options, in order, under ``options``. An answer that names two
+    options, by letter or text, is wrong.
+
+    >>> Choice().grade("The answer is (B).", "B", {})
+    Grade(reward=1.0, reason='right', answer='B')
+    >>> Choice().grade("The answer is Rome.", "B", {"options": ["Paris", "Rome"]}).answer
+    'B'
+    >>> Choice().grade("The answer is A or B.", "B", {}).reason
+    'wrong'
+
+    Args:
+        formats: where the answer may stand; the one finished first counts.
+    """
+
+    formats: Sequence[AnswerFormat] = (Phrase(), Boxed())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "formats", some(self.formats))
+
+    def grade(self, response: str, answer: str, metadata: Mapping[str, Any]) -> Grade:
+        given = first_answer(response, self.formats)
+        options = [str(option) for option in metadata.get("options") or ()]
+        return UNPARSED if given is None else same_choice(given, answer, options)
+
+
+def same_choice(given: str, gold: str, options: Sequence[str] = ()) -> Grade:
+    """Whether the answer names the gold letter and no other."""
+    match = _LETTER.fullmatch(gold.strip())
+    if match is None or (options and _place(match[1].upper()) >= len(options)):
+        return GOLD_UNREADABLE
+    wanted = match[1].upper()
+    if given.strip().casefold() == gold.strip().casefold():
+        return verdict(True, wanted)
+    named = _named(given, options)
+    if not named:
+        return verdict(False, plain(given))
+    return verdict(wanted in named, wanted if wanted in named else named[0])
+
+
+def _named(given: str, options: Sequence[str]) -> list[str]:
+    """The letter that was named; several only where their options have the same text."""
+    text = unwrapped(given)
+    if len(text) > _LONGEST:
+        return []
+    texts = [plain(option) for option in options]
+    by_text = [_letter(i) for i, option in enumerate(texts) if option and option == plain(text)]
+    alone = _LETTER.fullmatch(text)
+    if alone:
+        letter = alone[1].upper()
+        return [letter] if not options or _place(letter) < len(options) else by_text
+    if by_text:
+        return by_text
+    return _letter_and_more(text, texts)
+
+
+def _letter_and_more(text: str, texts: Sequence[str]) -> list[str]:
+    match = _LETTER_AND_MORE.match(text)
+    if match is None:
+        bare = _LETTER_AND_TEXT.fullmatch(text)
+        own = _text_of(bare[1], texts) if bare else ""
+        return [bare[1]] if bare and own and plain(bare[2]) == own else []
+    letter, more = match[1] or match[2], match[3].strip().lstrip("-–—").strip()
+    own = _text_of(letter, texts)
+    if texts and _place(letter) >= len(texts):
+        return []
+    if own and plain(more) == own:
+        return [letter]
+    others = {a or b or c for a, b, c in _OTHER_LETTER.findall(" " + more)} - {letter}
+    another = any(option and option == plain(more) and option != own for option in texts)
+    return [] if others or another or _DENIAL.search(more.casefold()) else [letter]
+
+
+def _text_of(letter: str, texts: Sequence[str]) -> str:
+    return texts[_place(letter)] if _place(letter) < len(texts) else ""
+
+
+def _place(letter: str) -> int:
+    return ord(letter) - ord("A")
+
+
+def _letter(place: int) -> str:
+    return chr(ord("A") + place)

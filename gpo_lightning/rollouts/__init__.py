@@ -1,0 +1,31 @@
+"""What the policy tried for each problem: the rollout tree, and the loop that samples, values steps and resets.
+
+Samples, probes, resets and values live in the tree and nowhere else. Nothing here trains, and nothing knows Lightning.
+"""
+
+from gpo_lightning.critical.state import Node
+from gpo_lightning.rollouts.clock import Clock
+from gpo_lightning.rollouts.loop import RolloutLoop, Rollouts
+from gpo_lightning.rollouts.order import ProblemOrder
+from gpo_lightning.rollouts.parquet import read_trees, write_trees
+from gpo_lightning.rollouts.plan import RolloutPlan
+from gpo_lightning.rollouts.progress import Progress, ProgressListener
+from gpo_lightning.rollouts.ranks import gather
+from gpo_lightning.rollouts.tree import RolloutTree, Sample, ValueCurve
+
+__all__ = [
+    "Clock",
+    "Node",
+    "ProblemOrder",
+    "Progress",
+    "ProgressListener",
+    "RolloutLoop",
+    "RolloutPlan",
+    "RolloutTree",
+    "Rollouts",
+    "Sample",
+    "ValueCurve",
+    "gather",
+    "read_trees",
+    "write_trees",
+]

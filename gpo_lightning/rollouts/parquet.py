@@ -1,0 +1,101 @@
+"""Rollout trees on disk: one Parquet row a tree, nothing lost."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gpo_lightning.engines import Purpose
+from gpo_lightning.errors import DataError
+from gpo_lightning.problems import Message, Problem
+from gpo_lightning.rollouts.tree import RolloutTree, Sample, ValueCurve
+
+_TOKENS = pa.list_(pa.int32())
+_SCHEMA = pa.schema(
+    {
+        "problem_id": pa.string(),
+        "task": pa.string(),
+        "problem": pa.string(),
+        "prompt": _TOKENS,
+        "samples": pa.list_(
+            pa.struct(
+                {
+                    "tokens": _TOKENS,
+                    "start": pa.int32(),
+                    "logprobs": pa.list_(pa.float64()),
+                    "reward": pa.float64(),
+                    "reason": pa.string(),
+                    "truncated": pa.bool_(),
+                    "purpose": pa.string(),
+                    "version": pa.int32(),
+                    "answer": pa.string(),
+                }
+            )
+        ),
+        "curves": pa.list_(
+            pa.struct(
+                {
+                    "tokens": _TOKENS,
+                    "boundaries": _TOKENS,
+                    "values": pa.list_(pa.float64()),
+                    "critical": pa.int32(),
+                    "trials": _TOKENS,
+                }
+            )
+        ),
+    }
+)
+
+
+def write_trees(path: Path, trees: Iterable[RolloutTree]) -> None:
+    """Write atomically: the file is whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    pq.write_table(pa.Table.from_pylist([_row(tree) for tree in trees], schema=_SCHEMA), partial)
+    partial.replace(path)
+
+
+def read_trees(path: Path) -> list[RolloutTree]:
+    """The trees of a file that :func:`write_trees` wrote.
+
+    Raises:
+        DataError: the file is missing or not such a file.
+    """
+    try:
+        table = pq.read_table(path, schema=_SCHEMA)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path}: not a rollout file written by this package: {error}") from error
+    return [_tree(row) for row in table.to_pylist()]
+
+
+def _row(tree: RolloutTree) -> dict[str, Any]:
+    return {
+        "problem_id": tree.problem.id,
+        "task": tree.problem.task,
+        "problem": json.dumps(asdict(tree.problem), sort_keys=True),
+        "prompt": tree.prompt,
+        "samples": [asdict(sample) for sample in tree.samples],
+        "curves": [asdict(curve) for curve in tree.curves],
+    }
+
+
+def _tree(row: dict[str, Any]) -> RolloutTree:
+    problem = json.loads(row["problem"])
+    problem["messages"] = tuple(Message(**message) for message in problem["messages"])
+    tree = RolloutTree(Problem(**problem), tuple(row["prompt"]))
+    for sample in row["samples"]:
+        fields: dict[str, Any] = _tuples(sample) | {"purpose": Purpose(sample["purpose"])}
+        tree.add(Sample(**fields))
+    tree.curves = [ValueCurve(**_tuples(curve)) for curve in row["curves"]]
+    return tree
+
+
+def _tuples(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: tuple[Any, ...](value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+        for name, value in row.items()
+    }

@@ -1,0 +1,92 @@
+"""SIGTERM and SIGUSR1: stop where nothing is lost, and say how to go on.
+
+A signal only raises a flag; the run looks at it between two polls of the engine and after each optimiser step. By then
+everything that was finished is in the journal and in the last checkpoint.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
+from gpo_lightning.errors import Interrupted
+
+EXIT_CODE = 75
+"""``EX_TEMPFAIL`` of sysexits.h: not a failure of the program; try again later."""
+
+
+class StopSignals:
+    """Within: SIGTERM and SIGUSR1 ask the run to stop.
+
+    Args:
+        forward: told the signal, to hand it to the other ranks' processes.
+    """
+
+    def __init__(self, forward: Callable[[int], None] = lambda signum: None) -> None:
+        self.received: signal.Signals | None = None
+        self._forward = forward
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            for name in (signal.SIGTERM, signal.SIGUSR1):
+                self._before[name] = signal.signal(name, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, handler in self._before.items():
+            signal.signal(name, handler)
+        self._before.clear()
+
+    def _receive(self, signum: int, frame: FrameType | None) -> None:
+        if self.received is None:
+            self.received = signal.Signals(signum)
+            self._forward(signum)
+
+    def check(self) -> None:
+        """Stop here if a signal came.
+
+        Raises:
+            Interrupted: one came.
+        """
+        if self.received is not None:
+            raise Interrupted(f"stopped by {self.received.name}")
+
+
+def requeue(rank: int) -> str | None:
+    """Have SLURM start the job again where it asked for that (``#SBATCH --requeue``); says what was done.
+
+    Lightning's own handler does the same, but writes its checkpoint wherever the signal finds the run.
+    """
+    job = os.environ.get("SLURM_ARRAY_JOB_ID")
+    job = f"{job}_{os.environ['SLURM_ARRAY_TASK_ID']}" if job else os.environ.get("SLURM_JOB_ID")
+    if rank != 0 or not SLURMEnvironment.detect() or job is None or not re.fullmatch("[0-9_-]+", job):
+        return None
+    try:
+        done = subprocess.run(["scontrol", "requeue", job], check=False, capture_output=True, text=True)
+    except OSError as error:
+        return f"SLURM could not be asked to requeue job {job}: {error}"
+    if done.returncode != 0:
+        return f"SLURM did not requeue job {job}: {done.stderr.strip()}"
+    return f"SLURM job {job} is requeued"
+
+
+def requeued() -> bool:
+    """Whether SLURM started this job again."""
+    return SLURMEnvironment.detect() and int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+
+
+def stopped(directory: Path, requeueing: str | None) -> str:
+    """What to tell the user."""
+    done = f" {requeueing}." if requeueing else ""
+    return (
+        f"Stopped as asked.{done} Everything finished is in {directory}. Go on with the same command and "
+        "--ckpt_path last."
+    )

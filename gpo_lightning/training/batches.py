@@ -1,0 +1,90 @@
+"""An iteration's batches: examples in the order of learning, cut into micro-batches, scored beforehand where needed."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any, overload
+
+import torch
+from typing_extensions import override
+
+from gpo_lightning.experience import Batch, Example, ExperienceBuilder, MicroBatch, schedule
+from gpo_lightning.losses import Loss
+from gpo_lightning.training.scorer import Scorer
+
+Reduce = Callable[[list[float], str], list[float]]
+"""``sum`` or ``max`` of every value over all ranks, which all call it together."""
+
+
+class _Collated(Sequence[Batch]):
+    """Micro-batches that become tensors when they are asked for."""
+
+    def __init__(self, micro_batches: Sequence[MicroBatch], builder: ExperienceBuilder, pad_id: int) -> None:
+        self._micro_batches, self._builder, self._pad_id = micro_batches, builder, pad_id
+
+    @overload
+    def __getitem__(self, index: int) -> Batch: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Batch]: ...
+    @override
+    def __getitem__(self, index: int | slice) -> Batch | list[Batch]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._micro_batches[index].collate(self._builder, self._pad_id)
+
+    @override
+    def __len__(self) -> int:
+        return len(self._micro_batches)
+
+
+def make_batches(
+    examples: Sequence[Example],
+    builder: ExperienceBuilder,
+    loss: Loss,
+    scorer: Scorer,
+    micro_batch: int,
+    accumulate: int,
+    reduce: Reduce,
+    precision: Callable[[], AbstractContextManager[Any]],
+) -> Sequence[Batch]:
+    """An iteration's batches of one rank, ``accumulate`` for each optimiser step.
+
+    Args:
+        examples: of this rank, in the order in which they should be learnt.
+        builder: made them, and turns them into tensors.
+        loss: that learns from them.
+        scorer: of the policy as it is now; called only for a loss that needs old log-probs.
+        micro_batch: most examples of a batch.
+        accumulate: batches of an optimiser step.
+        reduce: over ranks.
+        precision: context of a forward pass.
+    """
+    micro_batches = schedule(
+        examples,
+        loss.weights,
+        micro_batch,
+        accumulate,
+        terms=len(loss.weights(builder.blank())),
+        highest=lambda count: int(reduce([float(count)], "max")[0]),
+        total=lambda weights: reduce(weights, "sum"),
+    )
+    batches = _Collated(micro_batches, builder, scorer.policy.pad_id)
+    if not loss.needs_old_logprobs:
+        return batches
+    scored = _with_old_scores(batches, scorer, precision)
+    return loss.prepare(scored, builder, lambda sums: reduce(sums, "sum"))
+
+
+@torch.no_grad()
+def _with_old_scores(
+    batches: Sequence[Batch], scorer: Scorer, precision: Callable[[], AbstractContextManager[Any]]
+) -> list[Batch]:
+    """The old log-prob pass: every batch with its scores by the policy as it is now."""
+    scored: list[Batch] = []
+    scorer.policy.eval()
+    with precision():
+        for batch in batches:
+            scores = scorer(batch.to(scorer.policy.device)).to(torch.device("cpu"))
+            scored.append(replace(batch, old_scores=scores))
+    scorer.policy.train()
+    return scored

@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpo_lightning.engines import Purpose
+from gpo_lightning.errors import DataError
+from gpo_lightning.problems import Message, Problem
+from gpo_lightning.rollouts import RolloutTree, Sample, ValueCurve, read_trees, write_trees
+from tests.conftest import tree_of
+
+tokens = st.lists(st.integers(0, 3), min_size=1, max_size=6).map(tuple)
+samples = st.lists(
+    tokens.flatmap(lambda t: st.tuples(st.just(t), st.integers(0, len(t) - 1), st.sampled_from([None, 0.0, 0.5, 1.0]))),
+    max_size=12,
+)
+
+
+@given(samples, st.lists(st.integers(0, 3), max_size=4).map(tuple))
+def test_through_finds_exactly_the_samples_that_begin_with_the_prefix(drawn, prefix) -> None:
+    tree = tree_of(drawn)
+    expected = [i for i, sample in enumerate(tree.samples) if sample.tokens[: len(prefix)] == prefix]
+    assert sorted(tree.through(prefix)) == expected
+
+
+@given(samples, st.lists(st.integers(0, 3), max_size=4).map(tuple))
+def test_node_counts_fair_draws_only(drawn, prefix) -> None:
+    """A sample that started beyond the prefix was forced through it, so it says nothing of the policy's chances."""
+    tree = tree_of(drawn)
+    fair = [r for t, start, r in drawn if t[: len(prefix)] == prefix and start <= len(prefix)]
+    node = tree.node(prefix)
+    assert sorted(node.rewards) == sorted(r for r in fair if r is not None)
+    assert node.drawn == len(fair)
+
+
+def test_value_is_the_mean_reward_and_leaves_the_trajectory_itself_out() -> None:
+    tree = tree_of([((1, 2), 0, 1.0), ((1, 3), 0, 0.0), ((1, 3, 2), 1, 0.0)])
+    assert tree.node((1,)).value == pytest.approx(1 / 3)
+    assert tree.node((1,), without=0).value == 0.0
+    assert tree.node((9,)).value is None
+    assert tree.node((1,)).posterior == (1.5, 2.5)
+
+
+def test_group_is_what_started_exactly_there_in_the_order_drawn() -> None:
+    tree = tree_of([((1, 9), 1, 1.0), ((1, 2), 0, 0.0), ((1, 1), 1, 0.0)])
+    assert tree.group((1,)) == [0, 2]
+    assert tree.group(()) == [1]
+
+
+def test_curve_gives_advantages_and_the_prefix_before_the_critical_step() -> None:
+    curve = ValueCurve(tokens=(4, 5, 6, 7), boundaries=(0, 1, 4), values=(0.5, 0.75, 0.0), critical=1)
+    assert curve.advantages == (0.25, -0.75)
+    assert curve.critical_prefix == (4,)
+
+
+@given(samples)
+def test_parquet_loses_nothing(tmp_path_factory, drawn) -> None:
+    path = tmp_path_factory.mktemp("trees") / "rollouts.parquet"
+    problem = Problem("id", "t", "3", messages=(Message("user", "é\n"),), solution="s", metadata={"level": 1})
+    tree = RolloutTree(problem, (7, 8))
+    for t, start, reward in drawn:
+        tree.add(Sample(t, start, (0.1 + 0.2,) * (len(t) - start), reward, "r", False, Purpose.RESET, 3))
+    tree.curves.append(ValueCurve((1, 2), (0, 1, 2), (0.1, 1 / 3, 1.0), 1))
+    write_trees(path, [tree])
+    (back,) = read_trees(path)
+    assert (back.problem, back.prompt, back.samples, back.curves) == (problem, (7, 8), tree.samples, tree.curves)
+    assert list(back.through(())) == list(tree.through(()))
+
+
+def test_a_file_that_is_not_ours_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.parquet").write_text("no")
+    with pytest.raises(DataError, match=r"x\.parquet"):
+        read_trees(tmp_path / "x.parquet")
