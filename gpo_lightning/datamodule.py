@@ -282,7 +282,6 @@ class RolloutDataModule(LightningDataModule):
             batches = make_batches(
                 examples,
                 builder,
-                module.loss,
                 module.scorer,
                 self.micro_batch,
                 trainer.accumulate_grad_batches,

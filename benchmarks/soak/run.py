@@ -8,7 +8,7 @@ from gpo_lightning.cli import main as gpo
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
-    "--data.plan={problems: 4, group: 4, resets: 4, reset_probability: 1.0}",
+    "--data.plan={problems: 4, group_size: 4, resets: 4, reset_probability: 1.0}",
     "--data.problems={class_path: gpo_lightning.problems.ModularChains, init_args: {steps: 4, heldout_size: 16}}",
     "--data.sampling.max_tokens=40",
     "--data.micro_batch=8",

@@ -42,7 +42,7 @@ class BadSteps:
         self._bad |= not bool(torch.isfinite(norm))
         return torch.tensor(float(self._bad), device=norm.device)
 
-    def close(self, bad: bool, step: int, directory: Path, rank: int) -> None:
+    def close(self, bad: bool, step: int, directory: Path | None, rank: int) -> None:
         """End the step; ``bad`` is what all ranks agreed on.
 
         Raises:
@@ -52,19 +52,25 @@ class BadSteps:
         self.in_a_row = self.in_a_row + 1 if bad else 0
         if not bad:
             return
-        folder = directory / FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        if len(list(folder.glob(f"*-rank{rank}.pt"))) < _MOST_KEPT:
-            torch.save([_plain(batch) for batch in batches], folder / f"step-{step:06d}-rank{rank}.pt")
+        kept = (
+            "" if directory is None else f" The batches are in {self._keep(batches, directory / FOLDER, step, rank)}."
+        )
         if rank == 0:
-            _LOG.warning("Optimiser step %d is skipped: its loss or gradient is not finite. See %s.", step, folder)
+            _LOG.warning("Optimiser step %d is skipped: its loss or gradient is not finite.%s", step, kept)
         if self.in_a_row >= self.most:
             raise TrainingError(
                 f"{self.in_a_row} optimiser steps in a row had a loss or gradient that is not finite, the last of them "
                 f"step {step}; they were skipped. The weights may have overflowed in the step before them: a lower "
-                "learning rate (model.optimizer) or trainer.gradient_clip_val helps, from a checkpoint before that. "
-                f"The batches are in {folder}."
+                "learning rate (model.optimizer) or trainer.gradient_clip_val helps, from a checkpoint before that."
+                f"{kept}"
             )
+
+    @staticmethod
+    def _keep(batches: list[Batch], folder: Path, step: int, rank: int) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        if len(list(folder.glob(f"*-rank{rank}.pt"))) < _MOST_KEPT:
+            torch.save([_plain(batch) for batch in batches], folder / f"step-{step:06d}-rank{rank}.pt")
+        return folder
 
 
 def _plain(value: Any) -> Any:

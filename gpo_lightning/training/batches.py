@@ -1,7 +1,7 @@
 """An iteration's batches: examples in the order of learning, cut into micro-batches, scored beforehand where needed."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, overload
 
@@ -9,7 +9,6 @@ import torch
 from typing_extensions import override
 
 from gpo_lightning.experience import Batch, Example, ExperienceBuilder, MicroBatch, schedule
-from gpo_lightning.losses import Loss
 from gpo_lightning.training.scorer import Scorer
 
 Reduce = Callable[[list[float], str], list[float]]
@@ -40,25 +39,24 @@ class _Collated(Sequence[Batch]):
 def make_batches(
     examples: Sequence[Example],
     builder: ExperienceBuilder,
-    loss: Loss,
     scorer: Scorer,
     micro_batch: int,
-    accumulate: int,
-    reduce: Reduce,
-    precision: Callable[[], AbstractContextManager[Any]],
+    accumulate: int = 1,
+    reduce: Reduce = lambda values, how: values,
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Sequence[Batch]:
     """An iteration's batches of one rank, ``accumulate`` for each optimiser step.
 
     Args:
         examples: of this rank, in the order in which they should be learnt.
         builder: made them, and turns them into tensors.
-        loss: that learns from them.
-        scorer: of the policy as it is now; called only for a loss that needs old log-probs.
+        scorer: of the policy as it is now, for the loss that learns from the batches.
         micro_batch: most examples of a batch.
         accumulate: batches of an optimiser step.
         reduce: over ranks.
         precision: context of a forward pass.
     """
+    loss = scorer.loss
     micro_batches = schedule(
         examples,
         loss.weights,

@@ -1,7 +1,7 @@
 """One optimiser step, micro-batch by micro-batch: score, loss, backward pass, and whether the step is sound."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ class TrainingStep:
         scorer: Scorer,
         loss: Loss,
         parameters: Sequence[nn.Parameter],
-        splits: bool,
-        bad_steps: int,
+        splits: bool = True,
+        bad_steps: int = 5,
         reduce_sum: Callable[[Tensor], Tensor] = lambda values: values,
         count_incident: Callable[[str], None] = lambda name: None,
     ) -> None:
@@ -59,7 +59,7 @@ class TrainingStep:
             self._divergence = total / rows.clamp(min=1)
         return self._split.forward(batch)
 
-    def backward(self, loss: Tensor, precision: Callable[[], AbstractContextManager[Any]]) -> None:
+    def backward(self, loss: Tensor, precision: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
         """Add the gradient of the micro-batch to those of the parameters.
 
         Args:
@@ -76,12 +76,12 @@ class TrainingStep:
             return {}
         return {"loss": torch.stack([result.loss for result in results]).sum(), **mean_metrics(results)}
 
-    def close(self, number: int, directory: Path, rank: int) -> Tensor | None:
+    def close(self, number: int, directory: Path | None = None, rank: int = 0) -> Tensor | None:
         """End the optimiser step; the norm of its gradient, or ``None`` where it is skipped on all ranks.
 
         Args:
             number: of the step.
-            directory: the run's folder, where the batches of a bad step are kept.
+            directory: the run's folder, where the batches of a bad step are kept; ``None`` keeps none.
             rank: of this process.
 
         Raises:

@@ -21,7 +21,7 @@ from gpo_lightning.runs import EXIT_CODE, AtomicCheckpointIO, read_checkpoint
 from tests.end_to_end.conftest import config, run_directory
 
 TINY = [
-    "--data.plan={problems: 3, group: 4, resets: 3, reset_probability: 1.0}",
+    "--data.plan={problems: 3, group_size: 4, resets: 3, reset_probability: 1.0}",
     "--data.problems={class_path: gpo_lightning.problems.ModularChains, init_args: {steps: 3, heldout_size: 6}}",
     "--data.sampling.max_tokens=32",
     "--data.micro_batch=8",
