@@ -1,4 +1,32 @@
-"""APO: each side pushed where it should go, not only apart (D'Oosterlinck et al. 2024, arXiv 2408.06266)."""
+"""APO: each side pushed where it should go, not only apart (D'Oosterlinck et al. 2024, arXiv 2408.06266).
+
+Says for each side where it should go, not only that they should part.
+
+    c, w = sum_t (lp_t - ref_t) of the chosen, of the rejected;  h = the same of a single response
+
+    APOZero          l = 1 - sigmoid(beta c) + sigmoid(beta w)
+    APODown          l = sigmoid(beta c) + 1 - sigmoid(beta (c - w))
+                     L = 1/P sum l
+
+    APOZeroUnpaired  l = desirable_weight (1 - sigmoid(beta h))            right response
+                     l = undesirable_weight sigmoid(beta h)                  wrong response
+                     L = 1/N sum l
+
+`APOZero` and `APODown` read `PreferencePairs`, `APOZeroUnpaired` reads `LabelledResponses`; all read the reference
+policy.
+
+**What differs elsewhere.**
+
+* trl 1.16's `apo_zero` and `apo_down` of DPO and `apo_zero_unpaired` of KTO are the same.
+
+**When to use it.** `APOZero` where chosen responses are better than what the policy says by itself: it holds them up,
+which DPO does not. `APODown` where they are worse. Pairs drawn by the policy itself and graded right or wrong are the
+first case. The unpaired form also learns from groups that are all right or all wrong. Once beta c is far from 0, the
+sigmoid's gradient fades.
+
+**With resets.** The shared prefix cancels in `APODown`'s sigmoid(beta (c - w)) alone. It carries no loss by default;
+`data.experience.prefix_loss` switches that.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,4 +1,26 @@
-"""CPO: DPO without a reference, held to the chosen responses by their likelihood (Xu et al. 2024, arXiv 2401.08417)."""
+"""CPO: DPO without a reference, held to the chosen responses by their likelihood (Xu et al. 2024, arXiv 2401.08417).
+
+DPO without a reference, held to the chosen responses by their likelihood.
+
+    D   = sum_t lp_t of the chosen - sum_t lp_t of the rejected
+    l   = -(1 - e) log sigmoid(beta D) - e log sigmoid(-beta D)        e = label_smoothing
+    NLL = mean of -lp over all tokens of all chosen responses
+    L   = 1/P sum l + alpha NLL
+
+Reads `PreferencePairs`; no reference policy.
+
+**What differs elsewhere.**
+
+* We follow trl 1.16's CPOTrainer (`cpo_alpha` is `alpha`). Its other losses, `hinge` and `ipo`, are not offered; for
+  `simpo` see [SimPO](simpo.md).
+* The NLL is a mean over the tokens of the whole optimiser step, trl's one over the micro-batch.
+
+**When to use it.** Where there is no reference, and the likelihood of right responses should not fall. Summed
+log-probabilities grow with length, so pairs of unequal length are partly told apart by it.
+
+**With resets.** The shared prefix cancels in D and not in the NLL. It carries no loss by default; with
+`data.experience.prefix_loss: true` the likelihood imitates it too.
+"""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,29 @@
-"""ORPO: imitation of the chosen response and an odds ratio, in one go (Hong et al. 2024, arXiv 2403.07691)."""
+"""ORPO: imitation of the chosen response and an odds ratio, in one go (Hong et al. 2024, arXiv 2403.07691).
+
+Imitation of the chosen response and an odds ratio against the rejected one, in one go, without a reference.
+
+    c, w    = mean_t lp_t of the chosen, of the rejected
+    odds(x) = x - log(1 - exp(x))                                      x at most -eps of its type, so that it is finite
+    L       = 1/P sum -beta log sigmoid(odds(c) - odds(w)) + NLL
+
+    likelihood: response             NLL = 1/P sum -c
+    likelihood: prompt_and_response  NLL = mean of -lp over all tokens of prompt and chosen response but the first
+
+Reads `PreferencePairs`; no reference policy.
+
+**What differs elsewhere.**
+
+* The paper and LLaMA-Factory imitate the response alone, each pair's token mean. We follow them.
+* trl 1.16 imitates prompt and response, a mean over the batch's tokens: `likelihood: prompt_and_response`.
+* trl computes the odds ratio in float32; here it has the type of the log-probabilities.
+
+**When to use it.** Where one stage should both teach the form and prefer right answers. The chosen responses are the
+policy's own, so what is imitated is what it can say already; where it can say nothing right yet, begin with
+[SFT](sft.md).
+
+**With resets.** The shared prefix does not cancel. It is masked by default (`data.experience.prefix_loss`). With
+`prompt_and_response` prompt *and* kept prefix are imitated, whatever `prefix_loss` says.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Literal

@@ -1,4 +1,33 @@
-"""PPO with a value head: clipped surrogate, GAE, clipped value loss (Schulman et al. 2017, arXiv 1707.06347)."""
+"""PPO with a value head: clipped surrogate, GAE, clipped value loss (Schulman et al. 2017, arXiv 1707.06347).
+
+    R'_t    = [t is last] R - beta (lp0_t - ref_t)
+    delta_t = R'_t + gamma V0_(t+1) - V0_t                             V0 as the iteration began; 0 after the last token
+    A_t     = delta_t + gamma lam A_(t+1)
+    G_t     = A_t + V0_t
+    A'_t    = (A_t - mean) / sqrt(variance + 1e-8)                     over all tokens of the iteration, all processes
+    l_t     = -min(r_t A'_t, clip(r_t, 1 - low, 1 + high) A'_t)
+    v_t     = 1/2 max((V_t - G_t)^2, (clip(V_t, V0_t - value_clip, V0_t + value_clip) - G_t)^2)
+    L       = 1/(sum_i T_i) sum (l_t + value_weight v_t)
+
+Reads `PolicyGradient` responses (their rewards; groups are not compared), the reference policy, and a value head on
+the policy's last hidden state, which is trained with it and starts at 0. One extra pass an iteration.
+
+**What differs elsewhere.**
+
+* The defaults are those of trl's PPOTrainer, which stood inside its training loop and cannot be called; the parts are
+  compared with verl and OpenRLHF (surrogate, value loss) and verl (GAE, whitening).
+* trl learns four epochs from one batch of rollouts. Here an iteration passes over it once; with `data.refresh_every`
+  above 1 the rollouts are kept, and scored anew each iteration.
+* verl has a dual clip of 3: `surrogate.dual: 3`.
+* trl and verl keep a separate value model; here it is a head on the policy.
+
+**When to use it.** Where advantages should differ from token to token and probes are too dear. The value head must be
+learnt first, so early advantages are little more than the whitened rewards. With a reward at the end alone, group
+baselines are simpler.
+
+**With resets.** The value before the first new token is the value of the prefix, so a good prefix is not taken for a
+good continuation, once the head has learnt it. GAE runs over the new tokens alone.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

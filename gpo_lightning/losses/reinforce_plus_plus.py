@@ -1,4 +1,32 @@
-"""REINFORCE++: no critic and no group, advantages whitened over the whole batch (Hu et al. 2025, arXiv 2501.03262)."""
+"""REINFORCE++: no critic and no group, advantages whitened over the whole batch (Hu et al. 2025, arXiv 2501.03262).
+
+PPO's clip without a value head and without groups: advantages are whitened over the whole iteration.
+
+    R'_t = [t is last] R - beta (lp0_t - ref_t)
+    G_t  = R'_t + gamma G_(t+1)
+    A_t  = (G_t - mean) / sqrt(variance + 1e-8)                        over all tokens of the iteration, all processes
+    l_t  = -min(r_t A_t, clip(r_t, 1 - low, 1 + high) A_t)
+    L    = 1/(sum_i T_i) sum l_t
+
+The baseline variant (`ReinforcePlusPlusBaseline`) starts from `G_t = R_i - mean_group` on every token and whitens
+that.
+
+Reads `PolicyGradient` responses and, where `kl.beta` is above 0, the reference policy. One extra pass an iteration.
+
+**What differs elsewhere.**
+
+* We follow verl's `reinforce_plus_plus` and `reinforce_plus_plus_baseline`: unbiased variance, 1e-8 added to it.
+* OpenRLHF takes the biased variance, at least 1e-8. The difference vanishes with the number of tokens; it is not
+  offered.
+
+**When to use it.** Where groups are small, down to a single response a problem. The price is that a response to an
+easy problem looks better than one to a hard problem, whatever it did; the baseline variant takes that out and needs
+groups. In the plain form, groups whose rewards are all equal do have a gradient.
+
+**With resets.** The plain form has no baseline of the start state, so every continuation of a promising prefix looks
+good and every one of a poor prefix bad. With critical prefixes, which are chosen by their value, this is a real bias:
+prefer the baseline variant, or GRPO.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

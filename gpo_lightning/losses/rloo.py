@@ -1,4 +1,26 @@
-"""RLOO: REINFORCE with the other responses as baseline (Ahmadian et al. 2024, arXiv 2402.14740)."""
+"""RLOO: REINFORCE with the other responses as baseline (Ahmadian et al. 2024, arXiv 2402.14740).
+
+    R'_i = R_i - beta sum_t (lp0_t - ref_t)
+    A_i  = R'_i - mean of R'_j over the others of the group
+    r_i  = exp(sum_t (lp_t - old_t))                                   the exponent at most 20
+    L    = 1/N sum_i -min(r_i A_i, clip(r_i, 1 - low, 1 + high) A_i)
+
+Reads `PolicyGradient` groups, the reference policy, and scores by the policy as the iteration began (an extra pass).
+
+**What differs elsewhere.**
+
+* We follow trl 1.16's RLOOTrainer. Its KL compares the log-probabilities of the rollout; ours those of the trainer as
+  the iteration began. Its `normalize_advantages` is not offered.
+* verl has the same advantages, but clips token by token: `surrogate: TokenClip`, `aggregation: TokenMean`, `kl.beta:
+  0`.
+* With `kl.beta: 0` no reference is read and the extra pass is not made; set `keep_uniform: false` then.
+
+**When to use it.** Where an unbiased baseline matters, as with small groups, and responses are short. The ratio is a
+product over all tokens, so with long responses or several optimiser steps an iteration most responses are soon
+clipped; [GSPO](gspo.md) takes the root of it.
+
+**With resets.** A reset group has its own leave-one-out baseline. Ratio and KL are those of the new tokens alone.
+"""
 
 from dataclasses import dataclass
 

@@ -8,27 +8,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpo_lightning import critical
 from gpo_lightning.critical import (
     Bisect,
     ChangePoint,
     Exhaustive,
-    MaxAbsAdvantage,
     MaxAdvantage,
-    MaxValue,
-    MaxVariance,
-    MinAdvantage,
     NoSearch,
-    RandomStep,
     SearchStrategy,
+    Selector,
     TrajectoryState,
 )
 from gpo_lightning.engines import Capabilities, Purpose, Scripted
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.rollouts import Node, RolloutPlan
+from tests.of_the_package import offered
 from tests.rollouts.test_loop import PIVOT, Pivots, explorer
 
-STRATEGIES: list[SearchStrategy] = [Exhaustive(4), Bisect(8), ChangePoint(), ChangePoint(budget=1.0), NoSearch()]
-SELECTORS = [MaxAdvantage(), MaxAbsAdvantage(), MinAdvantage(), MaxValue(), MaxVariance(), RandomStep()]
+STRATEGIES = [*(strategy() for strategy in offered(critical, SearchStrategy)), ChangePoint(budget=1.0), Bisect(8)]
+SELECTORS = [selector() for selector in offered(critical, Selector)]
+ADAPTIVE = [strategy for strategy in STRATEGIES if isinstance(strategy, Bisect | ChangePoint)]
 NAMES = [f"{type(strategy).__name__}-{i}" for i, strategy in enumerate(STRATEGIES)]
 
 
@@ -102,7 +101,7 @@ def test_whatever_is_known_it_asks_for_real_steps_and_chooses_one(
         assert 0 <= strategy.critical([known], selector, [Random(0)])[0] < known.steps
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES[1:4], ids=NAMES[1:4])
+@pytest.mark.parametrize("strategy", ADAPTIVE, ids=lambda strategy: type(strategy).__name__)
 def test_it_waits_for_probes_in_flight(strategy: SearchStrategy) -> None:
     nodes = tuple(Node((), (1.0, 0.0)) for _ in range(3))
     known = TrajectoryState((0, 5, 9, 12), nodes, (0, 2, 0), (0,) * 3, 1.0)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpo_lightning import critical
 from gpo_lightning.critical import (
     MaxAbsAdvantage,
     MaxAdvantage,
@@ -13,6 +14,7 @@ from gpo_lightning.critical import (
     RandomStep,
     Selector,
 )
+from tests.of_the_package import offered
 
 VALUES = (0.5, 0.6, 0.2, 0.9, 0.0)
 
@@ -45,3 +47,9 @@ def test_every_selector_names_a_step_of_the_trajectory(values, seed) -> None:
 def test_random_reaches_every_step() -> None:
     draw = Random(0)
     assert {RandomStep().select(VALUES, draw) for _ in range(100)} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("selector", [selector() for selector in offered(critical, Selector)], ids=repr)
+@given(values=st.lists(st.floats(0, 1), min_size=2, max_size=9), seed=st.integers(0, 9))
+def test_every_selector_of_the_package_chooses_a_step(selector: Selector, values: list[float], seed: int) -> None:
+    assert 0 <= selector.select(values, Random(seed)) < len(values) - 1

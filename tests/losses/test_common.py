@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from gpo_lightning import losses
 from gpo_lightning.experience import (
     ActionBatch,
     ActionExample,
@@ -28,72 +29,39 @@ from gpo_lightning.experience import (
     Scores,
 )
 from gpo_lightning.losses import (
-    CISPO,
     CPO,
     DAPO,
     DPO,
     GRPO,
-    GSPO,
     IPO,
     KL,
     KTO,
     ORPO,
     PPO,
-    RAFT,
-    RLOO,
     SFT,
-    APODown,
-    APOZero,
-    APOZeroUnpaired,
     DrGRPO,
-    HingeDPO,
     Loss,
     MaskedWeights,
-    ReinforcePlusPlus,
-    ReinforcePlusPlusBaseline,
     ResponseSum,
-    RobustDPO,
-    SimPO,
     TokenClip,
     TruncatedWeights,
-    VinePPO,
 )
 from gpo_lightning.losses.loss import masked_mean
 from gpo_lightning.losses.parts.divergence import kl_estimate
+from tests.of_the_package import offered
 
-LOSSES = [
-    GRPO(),
+VARIANTS = [
     GRPO(TokenClip(0.1, 0.28, dual=3.0), kl=KL(0.3)),
     GRPO(kl=KL(0.3, weighted=False, limit=1.0)),
     GRPO(aggregation=ResponseSum(), kl=KL(0.3, "k2")),
     GRPO(importance_correction=TruncatedWeights()),
     GRPO(importance_correction=MaskedWeights("sequence", 1.5)),
-    DrGRPO(),
-    DAPO(),
-    RLOO(),
-    GSPO(),
-    CISPO(),
-    ReinforcePlusPlus(),
-    ReinforcePlusPlusBaseline(),
-    VinePPO(),
-    PPO(),
     DPO(beta=0.7),
     DPO(beta=0.7, label_smoothing=0.1),
-    RobustDPO(),
-    HingeDPO(),
-    IPO(),
     IPO(per_token=False),
-    APOZero(),
-    APODown(),
-    SimPO(),
-    CPO(),
-    ORPO(),
-    KTO(),
     KTO(desirable_weight=2.0, undesirable_weight=0.5),
-    APOZeroUnpaired(),
-    SFT(),
-    RAFT(),
 ]
+LOSSES = [*(loss() for loss in offered(losses, Loss)), *VARIANTS]
 NAMES = [f"{type(loss).__name__}-{i}" for i, loss in enumerate(LOSSES)]
 
 
