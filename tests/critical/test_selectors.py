@@ -49,7 +49,9 @@ def test_random_reaches_every_step() -> None:
     assert {RandomStep().select(VALUES, draw) for _ in range(100)} == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize("selector", [selector() for selector in offered(critical, Selector)], ids=repr)
+@pytest.mark.parametrize(
+    "selector", [selector() for selector in offered(critical, Selector)], ids=lambda s: type(s).__name__
+)
 @given(values=st.lists(st.floats(0, 1), min_size=2, max_size=9), seed=st.integers(0, 9))
 def test_every_selector_of_the_package_chooses_a_step(selector: Selector, values: list[float], seed: int) -> None:
     assert 0 <= selector.select(values, Random(seed)) < len(values) - 1
