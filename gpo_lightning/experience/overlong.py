@@ -24,8 +24,8 @@ class SoftPunishment(Overlong):
     """Takes up to 1 from the reward over the last ``cache`` tokens before the limit (DAPO, arXiv 2503.14476, eq. 13).
 
     >>> from gpo_lightning.experience.overlong import punishment
-    >>> [punishment(length, limit=10, cache=4) for length in (6, 8, 10, 11)]
-    [0.0, -0.5, -1.0, -1.0]
+    >>> punishment(8, limit=10, cache=4)
+    -0.5
 
     Args:
         limit: longest response in tokens, prefix included (``data.sampling.max_tokens``).

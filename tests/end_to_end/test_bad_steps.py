@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import Trainer
 
 from gpo_lightning.errors import TrainingError
 from gpo_lightning.experience import PolicyGradient, schedule
@@ -14,7 +13,7 @@ from gpo_lightning.losses import GRPO
 from gpo_lightning.module import GPOModule
 from gpo_lightning.policy import PolicyConfig
 from tests.conftest import lora
-from tests.invariants.test_normalisation import Prepared, trees
+from tests.fitting import fit_batches, trees
 
 
 class Spoilt(GPOModule):
@@ -49,19 +48,7 @@ def run(module: Spoilt, folder: Path, accumulate: int = 2) -> None:
     builder = PolicyGradient(starts=("prompt",))
     examples = builder.build(trees(), Counter())
     batches = schedule(examples, module.loss.weights, 2, accumulate)
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        accumulate_grad_batches=accumulate,
-        reload_dataloaders_every_n_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        default_root_dir=folder,
-    )
-    trainer.fit(module, Prepared(batches, builder))
+    fit_batches(module, batches, builder, accumulate, folder)
     module.weights.append({name: value.clone() for name, value in module.policy.trainable_state().items()})
 
 

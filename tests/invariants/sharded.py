@@ -29,7 +29,7 @@ from gpo_lightning.policy import PolicyConfig
 from gpo_lightning.problems import ModularChains
 from gpo_lightning.rollouts import Rollouts
 from tests.conftest import disturb, lora
-from tests.invariants.test_normalisation import trees
+from tests.fitting import quiet, trees
 
 DOUBLE = PolicyConfig(base="tiny", lora=lora(), dtype="float64")
 
@@ -121,18 +121,11 @@ def learn(case: Case, tied: str, folder: Path, **trainer: Any) -> tuple[GPOModul
     torch.manual_seed(0)
     module = Started(case.loss, policy, optimizer=lambda parameters: case.optimiser(parameters, lr=0.1))
     learnt = StepResult()
-    GPOTrainer(
-        accelerator="cpu",
-        max_epochs=1,
+    quiet(
+        GPOTrainer,
         accumulate_grad_batches=case.accumulate,
         gradient_clip_val=case.clip,
-        reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
         callbacks=[learnt],
         default_root_dir=folder,
         **trainer,

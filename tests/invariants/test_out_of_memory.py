@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lightning import Trainer
 from torch import Tensor
 
 from gpo_lightning import GPOModule
@@ -30,7 +29,7 @@ from gpo_lightning.losses import DPO, GRPO, KL, KTO, Loss
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.training import NoSplit, StepResult
 from tests.conftest import disturb, lora
-from tests.invariants.test_normalisation import GradientOfEachStep, Prepared, trees
+from tests.fitting import fit_batches, trees
 
 NO_LIMIT = 1 << 30
 
@@ -89,22 +88,8 @@ def learn(
     torch.manual_seed(0)
     module.configure_model()
     disturb(module.policy)
-    seen = GradientOfEachStep()
-    trainer = Trainer(
-        accelerator=accelerator,
-        devices=1,
-        max_epochs=1,
-        accumulate_grad_batches=accumulate,
-        reload_dataloaders_every_n_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        callbacks=[seen],
-    )
-    trainer.fit(module, Prepared(batches, builder))
-    return seen.steps, {name: float(value) for name, value in trainer.callback_metrics.items()}
+    steps, trainer = fit_batches(module, batches, builder, accumulate, accelerator=accelerator)
+    return steps, {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
 CASES = [
