@@ -6,9 +6,11 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
+import psutil
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError, GPOError, Interrupted, RankLost
@@ -50,6 +52,15 @@ class GPOCLI(LightningCLI):
         )
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
         parser.add_argument("--warm_start", type=WarmStart | None, default=None, help="Run to make first, once.")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        self._is_command = args is None
+        super().parse_arguments(parser, args)
+
+    def before_fit(self) -> None:
+        """Have the run's clock begin when the command was given, imports included."""
+        if self._is_command:
+            cast(GPOTrainer, self.trainer).began = psutil.Process().create_time()
 
     def _parse_ckpt_path(self) -> None:
         """Look at the checkpoint before Lightning does, which would show a traceback for one that cannot be read."""

@@ -66,7 +66,7 @@ class RolloutDataModule(LightningDataModule):
 
     Args:
         problems: where questions come from.
-        engine: who generates; ``auto`` takes vLLM where it is installed, else transformers.
+        engine: who generates; ``auto`` takes vLLM on CUDA where it is installed, else transformers.
         plan: how many rollouts an iteration, and which are explored.
         sampling: how tokens are drawn, in rollouts.
         segmenter: cuts responses into steps.

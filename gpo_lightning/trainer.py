@@ -39,7 +39,12 @@ from gpo_lightning.runs.signals import EXIT_CODE, requeue, requeued, stopped
 
 
 class GPOTrainer(Trainer):
-    """Adds the subcommands ``explore`` and ``export``, and loses nothing when a fit is stopped."""
+    """Adds the subcommands ``explore`` and ``export``, and loses nothing when a fit is stopped.
+
+    ``began`` is the time (seconds since the epoch) at which the command was given, where there was one.
+    """
+
+    began: float | None = None
 
     def fit(
         self,

@@ -30,6 +30,7 @@ SMALL = [
 """What makes the quickstart take seconds."""
 
 TRANSFORMERS = "--data.engine=gpo_lightning.engines.Transformers"
+VLLM = "--data.engine=gpo_lightning.engines.VLLM"
 
 
 def gpo(

@@ -3,6 +3,7 @@
 import json
 from contextlib import suppress
 from pathlib import Path
+from time import time
 
 import pytest
 import torch
@@ -13,15 +14,26 @@ from transformers import AutoModelForCausalLM
 
 from gpo_lightning.engines import Purpose
 from gpo_lightning.rollouts import read_trees
-from tests.end_to_end.conftest import SMALL, TRANSFORMERS, config, gpo, run_directory, summary
+from tests.end_to_end.conftest import SMALL, TRANSFORMERS, VLLM, config, gpo, run_directory, summary
+
+
+def test_the_clock_of_a_run_is_the_one_on_the_wall(tmp_path: Path) -> None:
+    """From the command to the summary: what comes after it is the process's own end."""
+    begin = time()
+    gpo(["fit", *config("quickstart.yaml"), TRANSFORMERS, *SMALL, "--trainer.max_epochs=1"], tmp_path)
+    wall, seconds = time() - begin, summary(tmp_path)["seconds"]
+    assert seconds["imports"] > 0.5
+    assert 0.5 * wall < seconds["total"] <= wall + 0.1
+    parts = sum(value for phase, value in seconds.items() if phase != "total")
+    assert parts <= seconds["total"] + 0.1, "no second is counted twice"
 
 
 @pytest.mark.vllm
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["grpo", "dpo"])
 def test_quickstart_with_vllm_leaves_what_it_promises(loss: str, tmp_path: Path) -> None:
-    done = gpo(["fit", *config("quickstart.yaml"), *config(f"loss/{loss}.yaml"), *SMALL], tmp_path)
-    assert "Engine: vllm (chosen automatically)" in done.stdout + done.stderr
+    done = gpo(["fit", *config("quickstart.yaml"), *config(f"loss/{loss}.yaml"), VLLM, *SMALL], tmp_path)
+    assert "Engine: vllm (as configured)" in done.stdout + done.stderr
     assert "held-out accuracy after" in done.stdout
     directory = run_directory(tmp_path)
     found = summary(tmp_path)
@@ -128,7 +140,7 @@ def test_two_processes_learn_what_one_does(loss: str, trainer: str, tmp_path: Pa
 @pytest.mark.vllm
 @pytest.mark.slow
 def test_every_rank_has_its_own_vllm(tmp_path: Path) -> None:
-    gpo(["fit", *config("quickstart.yaml"), *config("trainer/ddp.yaml"), *SMALL], tmp_path)
+    gpo(["fit", *config("quickstart.yaml"), *config("trainer/ddp.yaml"), VLLM, *SMALL], tmp_path)
     found = summary(tmp_path)
     assert found["engine"] == "VLLM"
     assert found["after"]["n"] == 24

@@ -77,7 +77,7 @@ class Given(RolloutDataModule):
         super().__init__(ModularChains(), Transformers(), experience=case.experience, micro_batch=case.micro_batch)
         self.case = case
 
-    def _gather_or_read(self, *_: Any) -> Rollouts:
+    def _make(self, *_: Any) -> Rollouts:
         first = self.case.shares[0]
         own = [slice(None)] if self._ranks == 1 else [slice(first), slice(first, None)]
         return Rollouts(trees()[own[self._rank]])
