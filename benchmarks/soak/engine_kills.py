@@ -124,14 +124,14 @@ class Killer:
 
     def _wait_for_rollouts(self) -> bool:
         """Whether rollouts have arrived since; ``False`` where the run has ended."""
-        before = self._spooled()
-        while self._spooled() <= before or not self._pids("engine") or not self._pids("grader"):
+        before = self._journaled()
+        while self._journaled() <= before or not self._pids("engine") or not self._pids("grader"):
             if os.waitid(os.P_PID, self.run, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                 return False
             sleep(0.01)
         return True
 
-    def _spooled(self) -> tuple[str, int]:
+    def _journaled(self) -> tuple[str, int]:
         """The latest journal and its size; it only grows, until a later one begins."""
         sizes = [("", 0)]
         for path in self.folder.glob("runs/quickstart/version_*/journal/*.journal"):
