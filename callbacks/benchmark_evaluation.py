@@ -81,6 +81,7 @@ class BenchmarkEvaluation(Callback):
         others = [other for other in _evaluations(trainer) if other is not self]
         if twice := {name for other in others for name in other._names} & set(self._names):
             raise ConfigError(f"Two BenchmarkEvaluation callbacks have a benchmark named {min(twice)!r}. Rename one.")
+        pl_module.data.expected += self._asked
         if stage in ("validate", "test"):
             pl_module.data.benchmarks += self._asked
             # Its own tables are printed; Lightning's would say each figure once for every benchmark there is.

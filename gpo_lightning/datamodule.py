@@ -25,7 +25,7 @@ from gpo_lightning.errors import ConfigError
 from gpo_lightning.evaluation import Benchmark, respond
 from gpo_lightning.experience import Batch, ExperienceBuilder, solution_trees
 from gpo_lightning.policy import Policy
-from gpo_lightning.problems import LabelledSource, LabelledTrajectory, Problem, ProblemSource
+from gpo_lightning.problems import LabelledSource, LabelledTrajectory, Problem, ProblemSource, PromptCheck
 from gpo_lightning.rewards import grader_incidents
 from gpo_lightning.rollouts import (
     Clock,
@@ -112,6 +112,8 @@ class RolloutDataModule(LightningDataModule):
         self.clock = Clock()
         self.rollouts: Rollouts | None = None
         self.benchmarks: list[Benchmark] = []
+        self.expected: list[Benchmark] = []  # what callbacks will ask in the course of training
+        self._prompts: PromptCheck | None = None
         self._experience = experience
         self.directory = Path()
         self.check_signals: Callable[[], None] = lambda: None
@@ -135,7 +137,8 @@ class RolloutDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         trainer = cast(Trainer, self.trainer)
         self._rank, self._ranks = trainer.global_rank, trainer.world_size
-        self.benchmarks = []
+        self.benchmarks, self.expected = [], []
+        self._made_by.check_policy(cast(Any, trainer.lightning_module).policy_config)
         if stage != "fit":
             return
         self.directory = run_directory(trainer)
@@ -198,14 +201,25 @@ class RolloutDataModule(LightningDataModule):
             return static_balance(self._rank, self._ranks)(own)
         return dynamic_balance(self._rank)(own)
 
-    def _serve(self, policy: Policy, version: int) -> None:
-        """Have the engine, started if need be, serve ``policy``'s present weights."""
+    def _serve(self, policy: Policy, version: int, problems: Sequence[Problem], sampling: Sampling) -> None:
+        """Have the engine, started if need be, serve ``policy``'s present weights; and first check what is asked."""
+        self._engine.expect(self._longest(policy, problems, sampling))
         with isolate_rng():
             self._loop(policy, self.problems).serve(policy, version, self.clock)
         if not self._announced:
             how = "chosen automatically" if self._chosen else "as configured"
             rank_zero_info(f"Engine: {self._engine.capabilities.name} ({how})")
             self._announced = True
+
+    def _longest(self, policy: Policy, problems: Sequence[Problem], sampling: Sampling) -> int:
+        """Most tokens of prompt and response; of all that training will ask, where it begins."""
+        if self._prompts is None or self._prompts.tokenizer is not policy.tokenizer:
+            self._prompts = PromptCheck(policy.tokenizer, policy.context)
+        asked = [(problems, sampling)]
+        if self.trainer is not None and self.trainer.state.fn == "fit":
+            later = [*self.expected, *(self.evaluated if self.trainer.limit_val_batches else ())]
+            asked += [(self.order.problems, self.sampling), *((each.problems, each.sampling) for each in later)]
+        return self._prompts.longest((listed, how.max_tokens) for listed, how in asked)
 
     @property
     def engine(self) -> Engine:
@@ -234,13 +248,13 @@ class RolloutDataModule(LightningDataModule):
     def explore(self, policy: Policy, iteration: int) -> Rollouts:
         """An iteration's rollouts by ``policy``'s present weights."""
         problems, reserve = self.order.iteration(iteration), self.order.reserve(iteration)
-        self._serve(policy, iteration)
+        self._serve(policy, iteration, self.order.problems, self.sampling)
         return self._finished(self._loop(policy, self.problems).explore(problems, iteration, reserve))
 
     def examine(self, policy: Policy, labelled: LabelledSource) -> tuple[list[LabelledTrajectory], Rollouts]:
         """Labelled trajectories, and the critical steps the policy's continuations find in them."""
         trajectories = self.share(labelled.trajectories())
-        self._serve(policy, 0)
+        self._serve(policy, 0, [each.problem for each in trajectories], self.sampling)
         return trajectories, self._finished(self._loop(policy, labelled.problems).examine(trajectories))
 
     def _finished(self, rollouts: Rollouts) -> Rollouts:
@@ -296,7 +310,8 @@ class RolloutDataModule(LightningDataModule):
             return Rollouts(self.share(read_trees(self.saved)))
         if builder.least_group == 0:
             counts: Counter[str] = Counter()
-            trees = solution_trees(self.order.iteration(iteration), policy.tokenizer, policy.eos_ids[0], counts)
+            PromptCheck(policy.tokenizer, policy.context, solutions=True).longest([(self.order.problems, 0)])
+            trees = solution_trees(self.order.iteration(iteration), policy.tokenizer, policy.eos_ids, counts)
             if not trees:
                 raise ConfigError("data.problems gives no reference solutions, which the loss learns from.")
             return Rollouts(trees, counts)
@@ -330,7 +345,7 @@ class RolloutDataModule(LightningDataModule):
         benchmark = benchmark or self.heldout
         trainer = cast(Trainer, self.trainer)
         policy = cast(Policy, cast(Any, trainer.lightning_module).policy)
-        self._serve(policy, trainer.current_epoch)
+        self._serve(policy, trainer.current_epoch, benchmark.problems, benchmark.sampling)
         with self.clock("evaluation"), isolate_rng():
             trees, _ = respond(
                 self._engine,

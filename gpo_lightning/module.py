@@ -1,9 +1,9 @@
 """The LightningModule: policy, loss and optimiser; each training step is a :class:`TrainingStep`."""
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
@@ -16,7 +16,7 @@ from gpo_lightning.losses import Loss
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.problems import Problem
 from gpo_lightning.rollouts import RolloutTree
-from gpo_lightning.training import OpaqueBatch, Scorer, TrainingStep
+from gpo_lightning.training import OpaqueBatch, Schedule, Scorer, TrainingStep
 
 
 class GPOModule(LightningModule):
@@ -29,7 +29,9 @@ class GPOModule(LightningModule):
         loss: what is minimised; decides which kind of experience the data module makes.
         policy: what is trained.
         optimizer: over the trainable weights.
-        lr_scheduler: stepped once an optimiser step.
+        schedule: of the learning rate, by the share of the run that is done.
+        lr_scheduler: a scheduler of torch instead.
+        lr_scheduler_every: when it is stepped: after each optimiser ``step``, or after each ``iteration``.
         bad_steps: optimiser steps in a row whose loss or gradient is not finite, after which the run stops; until
             then such steps are skipped, counted, and their batches kept in ``bad_steps/`` of the run.
     """
@@ -39,23 +41,25 @@ class GPOModule(LightningModule):
         loss: Loss,
         policy: PolicyConfig = PolicyConfig(),
         optimizer: OptimizerCallable = torch.optim.AdamW,
+        schedule: Schedule | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
+        lr_scheduler_every: Literal["step", "iteration"] = "step",
         bad_steps: int = 5,
     ) -> None:
         super().__init__()
         self.policy_config, self.loss = policy, loss
         self.optimizer, self.lr_scheduler, self.bad_steps = optimizer, lr_scheduler, bad_steps
+        self.schedule, self.lr_scheduler_every = schedule, lr_scheduler_every
         self.strict_loading = False
         self.reports: dict[str, Report] = {}
         self._tallies: list[Tally] = []
         self._step: TrainingStep
         self._resumed: dict[str, Any] | None = None
         self.policy: Policy
-        if loss.needs_reference and policy.lora is None and policy.adapter is None:
-            raise ConfigError(
-                f"model.loss: {type(loss).__name__} reads a reference policy, which is the adapter switched off, "
-                "but model.policy.lora is null. Give model.policy.lora, or choose a loss without a reference."
-            )
+        if schedule is not None and lr_scheduler is not None:
+            raise ConfigError("model.schedule and model.lr_scheduler both set the learning rate. Give one of them.")
+        if loss.needs_reference:
+            policy.check_reference(f"model.loss: {type(loss).__name__}")
 
     @property
     def data(self) -> RolloutDataModule:
@@ -73,9 +77,16 @@ class GPOModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(p for p in self.parameters() if p.requires_grad)
+        if self.schedule is not None:
+            made = self.schedule.scheduler(optimizer, lambda: share_done(self.trainer))
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": made, "interval": "step"}}
         if self.lr_scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"}}
+        interval = "epoch" if self.lr_scheduler_every == "iteration" else "step"
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": interval},
+        }
 
     @property
     def scorer(self) -> Scorer:
@@ -184,3 +195,22 @@ class GPOModule(LightningModule):
 def _scalars(place: str, accuracy: Estimate) -> dict[str, float]:
     values = {"accuracy": accuracy.mean, "low": accuracy.low, "high": accuracy.high, "n": float(accuracy.n)}
     return {f"{place}/{name}": value for name, value in values.items()}
+
+
+def share_done(trainer: Trainer) -> float:
+    """Share of a fit that is done, 0 to 1: of its iterations, and within one of its batches; or of its steps.
+
+    Raises:
+        ConfigError: the fit has no end.
+    """
+    shares: list[float] = []
+    if (trainer.max_epochs or -1) > 0:
+        loop = trainer.fit_loop
+        batches = cast(Any, loop.epoch_loop.batch_progress.current).processed
+        within = min(batches / trainer.num_training_batches, 1.0) if batches else 0.0
+        shares.append((cast(Any, loop.epoch_progress.current).processed + within) / cast(int, trainer.max_epochs))
+    if trainer.max_steps > 0:
+        shares.append(trainer.global_step / trainer.max_steps)
+    if not shares:
+        raise ConfigError("model.schedule needs a run with an end: set trainer.max_epochs or trainer.max_steps.")
+    return max(shares)

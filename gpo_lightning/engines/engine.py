@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gpo_lightning.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gpo_lightning.policy import Policy
+    from gpo_lightning.policy import Policy, PolicyConfig
 
 
 class Purpose(StrEnum):
@@ -163,11 +163,26 @@ class Engine(ABC):
         self.version = -1
         self.sign_of_life = 0.0
         """``time.monotonic()`` of when a process of its own was last heard of, where it has one."""
+        self.longest: int | None = None
+        """Most tokens of prefix and continuation that will be asked for, where somebody knows before the start."""
 
     @property
     @abstractmethod
     def capabilities(self) -> Capabilities:
         """What the started engine can do."""
+
+    def check_policy(self, config: "PolicyConfig") -> None:
+        """Refuse a policy that cannot be served, before any weights are loaded.
+
+        Raises:
+            ConfigError: it is one.
+        """
+
+    def expect(self, longest: int) -> None:
+        """Be ready for texts of ``longest`` tokens. One that was started for shorter ones ends, to start again."""
+        if self.longest is not None and longest > self.longest:
+            self.shutdown()
+        self.longest = max(longest, self.longest or 0)
 
     @abstractmethod
     def start(self, policy: "Policy", seed: int = 0) -> None:

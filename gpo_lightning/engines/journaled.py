@@ -15,7 +15,7 @@ from gpo_lightning.engines.engine import Capabilities, Completion, Engine, Reque
 from gpo_lightning.engines.journal import CompletionJournal, JournalEntry
 
 if TYPE_CHECKING:
-    from gpo_lightning.policy import Policy
+    from gpo_lightning.policy import Policy, PolicyConfig
 
 
 class JournaledEngine(Engine):
@@ -49,7 +49,11 @@ class JournaledEngine(Engine):
     def capabilities(self) -> Capabilities:
         return self.engine.capabilities
 
+    def check_policy(self, config: "PolicyConfig") -> None:
+        self.engine.check_policy(config)
+
     def start(self, policy: "Policy", seed: int = 0) -> None:
+        self.engine.longest = self.longest
         self.engine.start(policy, seed)
 
     def submit(self, request: Request) -> int:
@@ -136,7 +140,9 @@ def _key(request: Request, weights: str) -> str:
 @torch.no_grad()
 def _weights_digest(policy: "Policy") -> str:
     """Of everything training changes, and of the name of what it does not."""
-    digest = blake2b(repr((policy.config.base, policy.config.adapter, policy.config.dtype)).encode())
+    digest = blake2b(
+        repr((policy.config.base, policy.config.revision, policy.config.adapter, policy.config.dtype)).encode()
+    )
     for name, value in policy.trainable_state().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)

@@ -12,7 +12,7 @@ from gpo_lightning.engines.engine import Capabilities, Completion, Engine, Reque
 from gpo_lightning.errors import ConfigError, EngineDied, EngineError
 
 if TYPE_CHECKING:
-    from gpo_lightning.policy import Policy
+    from gpo_lightning.policy import Policy, PolicyConfig
 
 _LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
@@ -67,7 +67,11 @@ class RestartingEngine(Engine):
         inside = {f"server_{name}": count for name, count in self.engine.faults.items()}
         return {"engine_restarts": self.restarts, **inside}
 
+    def check_policy(self, config: "PolicyConfig") -> None:
+        self.engine.check_policy(config)
+
     def start(self, policy: "Policy", seed: int = 0) -> None:
+        self.engine.longest = self.longest
         self._policy, self._seed = policy, seed
         self.engine.start(policy, seed)
         if self._watch is None:

@@ -2,13 +2,12 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
+from gpo_lightning.engines.decoding import Decoder, choose_decoder
 from gpo_lightning.engines.engine import Capabilities, Completion, Engine, Request
 from gpo_lightning.errors import EngineError
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Transformers(Engine):
-    """Batched sampling with a key-value cache; a prefix shared by several requests is computed once.
+    """Batched sampling with a key-value cache, where the model's can be used; a shared prefix is computed once.
 
     Each request draws by inverting the cumulative distribution at its own uniform numbers, made from its seed, so
     its tokens do not depend on what else is in the batch.
@@ -32,6 +31,8 @@ class Transformers(Engine):
         self._policy: Policy | None = None
         self._queue: deque[tuple[int, Request]] = deque()
         self._next_handle = 0
+        self.decoder: type[Decoder] | None = None
+        """How texts grow; known once something was generated."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -61,7 +62,8 @@ class Transformers(Engine):
         training = policy.training
         policy.eval()
         try:
-            completions = _decode(policy, batch)
+            self.decoder = self.decoder or choose_decoder(policy)
+            completions = _decode(policy, self.decoder, batch)
         finally:
             policy.train(training)
         for (_, request), completion in zip(batch, completions, strict=True):
@@ -74,55 +76,32 @@ class Transformers(Engine):
         return self._policy
 
 
-@dataclass
-class _Rows:
-    """Decoding state of the unfinished continuations, row by row."""
-
-    index: Tensor  # [R] position in the batch
-    mask: Tensor  # [R, T] attention mask of cache and next token
-    logits: Tensor  # [R, V]
-    positions: Tensor  # [R] position id of the next token
-
-    def keep(self, rows: Tensor, cache: DynamicCache) -> None:
-        self.index, self.mask, self.positions = self.index[rows], self.mask[rows], self.positions[rows]
-        cache.batch_select_indices(rows)
-
-
 @torch.no_grad()
-def _decode(policy: "Policy", batch: Sequence[tuple[int, Request]]) -> list[Completion]:
+def _decode(policy: "Policy", decoder: type[Decoder], batch: Sequence[tuple[int, Request]]) -> list[Completion]:
     requests = [request for _, request in batch]
     device = policy.device
     limits = torch.tensor([request.max_tokens for request in requests], device=device)
     uniforms = _uniforms(requests).to(device)  # [B, longest]
     eos = torch.tensor(policy.eos_ids, device=device)
-    cache = DynamicCache(config=policy.causal_lm.config)
-    rows, cached = _prefill(policy, requests, cache)
+    texts = decoder(policy, [request.prefix for request in requests])
+    index = torch.arange(len(batch), device=device)  # [R] place in the batch of each row that goes on
     tokens = torch.zeros(len(batch), int(limits.max()), dtype=torch.long, device=device)
     logprobs = torch.zeros(tokens.shape, dtype=torch.float64, device=device)
     lengths = torch.zeros(len(batch), dtype=torch.long, device=device)
     ended = torch.zeros(len(batch), dtype=torch.bool, device=device)
     for step in range(tokens.shape[1]):
-        drawn, drawn_logprobs = _draw(
-            rows.logits, uniforms[rows.index, step], [requests[i] for i in rows.index.tolist()]
-        )
-        tokens[rows.index, step], logprobs[rows.index, step] = drawn, drawn_logprobs
-        lengths[rows.index] = step + 1
-        ended[rows.index] = torch.isin(drawn, eos)
-        going = torch.nonzero(~ended[rows.index] & (limits[rows.index] > step + 1)).squeeze(-1)
+        drawn, drawn_logprobs = _draw(texts.logits, uniforms[index, step], [requests[i] for i in index.tolist()])
+        tokens[index, step], logprobs[index, step] = drawn, drawn_logprobs
+        lengths[index] = step + 1
+        ended[index] = torch.isin(drawn, eos)
+        going = torch.nonzero(~ended[index] & (limits[index] > step + 1)).squeeze(-1)
         if not len(going):
             break
-        drawn = drawn[going]
-        if len(going) < len(rows.index):
-            rows.keep(going, cache)
-        rows.mask = torch.cat([rows.mask, rows.mask.new_ones(len(going), 1)], dim=1)
-        rows.logits = policy.causal_lm(
-            input_ids=drawn[:, None],
-            attention_mask=rows.mask,
-            position_ids=rows.positions[:, None],
-            past_key_values=cache,
-            use_cache=True,
-        ).logits[:, -1]
-        rows.positions = rows.positions + 1
+        if len(going) < len(index):
+            index, drawn = index[going], drawn[going]
+            texts.keep(going)
+        texts.feed(drawn)
+    cached = _shared(requests)
     return [
         Completion(
             handle=handle,
@@ -135,39 +114,14 @@ def _decode(policy: "Policy", batch: Sequence[tuple[int, Request]]) -> list[Comp
     ]
 
 
-def _prefill(policy: "Policy", requests: Sequence[Request], cache: DynamicCache) -> tuple[_Rows, list[int]]:
-    """Compute each distinct prefix once, left-padded, then give every request its row of the cache."""
-    distinct = list(dict.fromkeys(request.prefix for request in requests))
-    width = max(len(prefix) for prefix in distinct)
-    ids = torch.full((len(distinct), width), policy.pad_id, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, prefix in enumerate(distinct):
-        ids[row, width - len(prefix) :] = torch.tensor(prefix)
-        mask[row, width - len(prefix) :] = 1
-    ids, mask = ids.to(policy.device), mask.to(policy.device)
-    logits = policy.causal_lm(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits[:, -1]
-    place = {prefix: row for row, prefix in enumerate(distinct)}
-    owners = [place[request.prefix] for request in requests]
-    row_of = torch.tensor(owners, device=policy.device)
-    cache.batch_select_indices(row_of)
-    seen: set[int] = set()
-    cached = [
-        len(r.prefix) if owner in seen else seen.add(owner) or 0 for r, owner in zip(requests, owners, strict=True)
-    ]
-    rows = _Rows(
-        index=torch.arange(len(requests), device=policy.device),
-        mask=mask[row_of],
-        logits=logits[row_of],
-        positions=mask.sum(-1)[row_of],
-    )
-    return rows, cached
+def _shared(requests: Sequence[Request]) -> list[int]:
+    """Prefix tokens of each request that were computed for another one of the batch."""
+    seen: set[tuple[int, ...]] = set()
+    shared: list[int] = []
+    for request in requests:
+        shared.append(len(request.prefix) if request.prefix in seen else 0)
+        seen.add(request.prefix)
+    return shared
 
 
 def _uniforms(requests: Sequence[Request]) -> Tensor:

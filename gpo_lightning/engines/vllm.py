@@ -19,13 +19,22 @@ import torch
 
 from gpo_lightning.engines.engine import Capabilities, Completion, Engine, Request
 from gpo_lightning.engines.kill_on_parent_death import KillOnParentDeath
+from gpo_lightning.engines.vllm_weights import (
+    Form,
+    Sync,
+    WeightFolders,
+    choose_form,
+    served_rank,
+    serves_adapters,
+    weight_bytes,
+)
 from gpo_lightning.errors import ConfigError, EngineDied, EngineError
+from gpo_lightning.policy.adapters import largest_rank
 
 if TYPE_CHECKING:
-    from gpo_lightning.policy import Policy
+    from gpo_lightning.policy import Policy, PolicyConfig
 
 _ADAPTER_NAME = "policy"
-_SERVED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _KEEP_MEMORY = {
     # glibc otherwise hands every large tensor back to the system, and faults it in again page by page.
     "MALLOC_MMAP_THRESHOLD_": str(4 * 2**30),
@@ -42,8 +51,10 @@ class VLLM(Engine):
         memory_gib: memory of the key-value cache on CPU, in GiB.
         gpu_memory: share of GPU memory the engine may take, weights and cache together (GPU only).
         sleep: give GPU memory back while the trainer trains (GPU only).
-        context: most tokens of prefix and continuation; ``null`` takes the model's own limit.
+        context: most tokens of prefix and continuation; ``null`` takes what the problems and ``data.sampling`` ask for.
         eager: skip compilation and CUDA graphs: starts in seconds, generates slower on a GPU.
+        sync: how new weights reach vLLM: ``adapter`` as LoRA files, ``merged`` as a whole model, ``auto`` as an adapter
+            where vLLM can serve it.
         options: further arguments of vLLM's ``EngineArgs``, given as they are.
     """
 
@@ -54,26 +65,33 @@ class VLLM(Engine):
         sleep: bool = True,
         context: int | None = None,
         eager: bool = False,
+        sync: Sync = "auto",
         options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.memory_gib, self.gpu_memory, self.sleep = memory_gib, gpu_memory, sleep
         self.context, self.eager, self.options = context, eager, options or {}
+        self.how: Sync = sync
         self._engine: Any = None
         self._guard: KillOnParentDeath | None = None
         self._lora: Any = None
         self._requests: dict[str, tuple[int, Request]] = {}
         self._handles = itertools.count()
         self._stop_ids: list[int] = []
-        self._weights: Path | None = None
+        self._form: Form = "merged"
+        self._folders = WeightFolders()
 
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities("vllm", context=int(self._running().model_config.max_model_len), reproducible=False)
 
+    def check_policy(self, config: "PolicyConfig") -> None:
+        choose_form(config, self.how)
+
     def start(self, policy: "Policy", seed: int = 0) -> None:
         if self._engine is not None:
             return
+        self._form = choose_form(policy.config, self.how)
         try:
             from vllm.engine.arg_utils import EngineArgs
             from vllm.v1.engine.llm_engine import LLMEngine
@@ -84,6 +102,13 @@ class VLLM(Engine):
                 "`--data.engine gpo_lightning.engines.Transformers`."
             ) from error
         self._stop_ids = list(policy.eos_ids)
+        architectures = policy.causal_lm.config.architectures or [type(policy.causal_lm).__name__]
+        if self._form == "adapter" and not serves_adapters(architectures):
+            if self.how == "adapter":
+                raise ConfigError(
+                    f"data.engine.sync is adapter, but vLLM takes none for {architectures[0]}. Set it to auto."
+                )
+            self._form = "merged"
         settings = self._settings(policy, seed)
         with _environment(child_environment() | {"VLLM_RPC_BASE_PATH": _socket_directory()}):
             self._engine = LLMEngine.from_engine_args(EngineArgs(**settings), enable_multiprocessing=True)
@@ -96,7 +121,8 @@ class VLLM(Engine):
             "skip_tokenizer_init": True,
             "dtype": str(policy.config.torch_dtype).removeprefix("torch."),
             "seed": seed,
-            "max_model_len": self.context or policy.context,
+            "max_model_len": self.context or min(policy.context, self.longest or policy.context),
+            "revision": policy.config.revision if policy.engine_directory == policy.directory else None,
             "enable_prefix_caching": True,
             "logprobs_mode": "processed_logprobs",
             "disable_log_stats": True,
@@ -115,8 +141,9 @@ class VLLM(Engine):
                 "kv_cache_memory_bytes": int(self.memory_gib * 2**30),
                 "enforce_eager": True,
             }
-        if policy.lora is not None:
-            settings |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": served_rank(policy.lora.r)}
+        if policy.lora is not None and self._form == "adapter":
+            rank = served_rank(largest_rank(policy.lora))
+            settings |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
         return settings | self.options
 
     def submit(self, request: Request) -> int:
@@ -173,14 +200,14 @@ class VLLM(Engine):
         if self._requests:
             raise EngineError(f"Weights cannot change while {len(self._requests)} requests are in flight.")
         engine = self._running()
-        previous, self._weights = self._weights, _weight_directory()
+        folder, previous = self._folders.fresh(weight_bytes(policy, self._form))
         try:
             with _engine_failures():
-                if policy.lora is None:
-                    policy.export_merged(self._weights)
-                    engine.collective_rpc("reload_weights", kwargs={"weights_path": str(self._weights)})
+                if self._form == "merged":
+                    policy.export_merged(folder)
+                    engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
                 else:
-                    self._load_adapter(policy, self._weights, version)
+                    self._load_adapter(policy, folder, version)
                 # vLLM keeps cached prefixes of the old weights unless told otherwise.
                 if not engine.reset_prefix_cache():
                     raise EngineError("vLLM did not drop its prefix cache; rollouts would mix old and new weights.")
@@ -241,9 +268,7 @@ class VLLM(Engine):
         if self._guard is not None:
             self._guard.revoke()
             self._guard = None
-        if self._weights is not None:
-            shutil.rmtree(self._weights, ignore_errors=True)
-            self._weights = None
+        self._folders.remove()
 
     def _running(self) -> Any:
         if self._engine is None:
@@ -253,21 +278,6 @@ class VLLM(Engine):
 
 def _processes(engine: Any) -> list[Any]:
     return list(engine.engine_core.resources.engine_manager.processes)
-
-
-def served_rank(rank: int) -> int:
-    """The smallest LoRA rank vLLM serves that holds ``rank``."""
-    for served in _SERVED_RANKS:
-        if rank <= served:
-            return served
-    raise ConfigError(f"model.policy.lora.r is {rank}; vLLM serves ranks up to {_SERVED_RANKS[-1]}.")
-
-
-def _weight_directory() -> Path:
-    memory = Path("/dev/shm")
-    return Path(
-        tempfile.mkdtemp(prefix=f"gpo-weights-{os.getpid()}-", dir=memory if os.access(memory, os.W_OK) else None)
-    )
 
 
 @cache

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gpo_lightning.engines.vllm import CPU_BLOCK, child_environment, served_rank
+from gpo_lightning.engines.vllm import CPU_BLOCK, child_environment
+from gpo_lightning.engines.vllm_weights import served_rank
+from gpo_lightning.policy.adapters import largest_rank
 
 if TYPE_CHECKING:
     from gpo_lightning.policy import Policy
@@ -44,7 +46,7 @@ class Launch:
     Args:
         memory_gib: memory of the key-value cache on CPU, in GiB.
         gpu_memory: share of GPU memory it may take, weights and cache together (GPU only).
-        context: most tokens of prefix and continuation; ``null`` takes the model's own limit.
+        context: most tokens of prefix and continuation; ``null`` takes what the problems and ``data.sampling`` ask for.
         eager: skip compilation and CUDA graphs: starts in seconds, generates slower on a GPU.
         options: further flags of ``vllm serve``, given as they are.
         log: file of its output.
@@ -61,13 +63,13 @@ class Launch:
     port: int = 0
     seconds: float = 900.0
 
-    def flags(self, policy: "Policy", port: int, seed: int = 0) -> list[str]:
-        """Of ``vllm serve MODEL``, for a policy."""
+    def flags(self, policy: "Policy", port: int, seed: int = 0, longest: int | None = None) -> list[str]:
+        """Of ``vllm serve MODEL``, for a policy and prompts with responses of up to ``longest`` tokens."""
         flags = ["--host", "127.0.0.1", "--port", str(port), *NEEDED_FLAGS]
         if policy.lora is not None:
-            flags += ["--max-lora-rank", str(served_rank(policy.lora.r))]
+            flags += ["--max-lora-rank", str(served_rank(largest_rank(policy.lora)))]
         flags += ["--dtype", str(policy.config.torch_dtype).removeprefix("torch."), "--seed", str(seed)]
-        flags += ["--max-model-len", str(self.context or policy.context)]
+        flags += ["--max-model-len", str(self.context or min(policy.context, longest or policy.context))]
         if torch.cuda.is_available():
             flags += ["--gpu-memory-utilization", str(self.gpu_memory), *(["--enforce-eager"] if self.eager else [])]
         else:
@@ -75,13 +77,15 @@ class Launch:
             flags += ["--block-size", str(CPU_BLOCK), "--kv-cache-memory-bytes", memory, "--enforce-eager"]
         if policy.config.trust_remote_code:
             flags += ["--trust-remote-code"]
+        if policy.config.revision is not None and policy.engine_directory == policy.directory:
+            flags += ["--revision", policy.config.revision]
         return flags + self.options
 
-    def start(self, policy: "Policy", seed: int = 0) -> "Child":
+    def start(self, policy: "Policy", seed: int = 0, longest: int | None = None) -> "Child":
         port = self.port or _free_port()
         # By module, for the CPU build of vLLM has no working `vllm` command.
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", policy.engine_directory]
-        child = Child([*command, *self.flags(policy, port, seed)], f"http://127.0.0.1:{port}", self.log)
+        child = Child([*command, *self.flags(policy, port, seed, longest)], f"http://127.0.0.1:{port}", self.log)
         child.ensure_running()
         return child
 

@@ -27,10 +27,12 @@ from gpo_lightning.engines.engine import Capabilities, Completion, Engine, Purpo
 from gpo_lightning.engines.vllm_fleet import Fleet, Server
 from gpo_lightning.engines.vllm_http import Adapter, Answer, Client, completion, open_session
 from gpo_lightning.engines.vllm_launch import Child, Launch
+from gpo_lightning.engines.vllm_weights import refuse_adapter, served_rank
 from gpo_lightning.errors import ConfigError, EngineDied, EngineError
+from gpo_lightning.policy.adapters import largest_rank, only_merged
 
 if TYPE_CHECKING:
-    from gpo_lightning.policy import Policy
+    from gpo_lightning.policy import Policy, PolicyConfig
 
 T = TypeVar("T")
 _NOBODY = -1
@@ -105,19 +107,25 @@ class VLLMServer(Engine):
             mended.update(repeated=self._fleet.repeated, revived=self._fleet.revived)
         return dict(mended)
 
-    def start(self, policy: "Policy", seed: int = 0) -> None:
-        if self._fleet is not None:
-            return
-        if policy.lora is None:
+    def check_policy(self, config: "PolicyConfig") -> None:
+        settings = config.adapter_settings
+        if settings is None:
             raise ConfigError(
                 "model.policy.lora is null, but a vLLM server takes new weights as LoRA adapters only. Give "
                 "model.policy.lora, or choose `--data.engine gpo_lightning.engines.VLLM`."
             )
+        refuse_adapter(only_merged(config))
+        served_rank(largest_rank(settings))
+
+    def start(self, policy: "Policy", seed: int = 0) -> None:
+        if self._fleet is not None:
+            return
+        self.check_policy(policy.config)
         self._stop_ids = policy.eos_ids
         self._background = _Background()
         try:
             if self.launch is not None:
-                self._child = self.launch.start(policy, seed)
+                self._child = self.launch.start(policy, seed, self.longest)
             self._fleet = self._background.run(self._open())
             self._compare_contexts(policy)
             self._folder = self._adapter_folder()
@@ -216,7 +224,7 @@ class VLLMServer(Engine):
     def _compare_voices(self, policy: "Policy") -> None:
         """The one proof that a server has the model, the tokens and the adapter of the trainer."""
         fleet, background = self._running(), self._background
-        prefix = policy.eos_ids[:1]  # after which a model may say anything
+        prefix = (policy.start_id,)
         request = Request(prefix, 32, Sampling(32), Purpose.EVALUATION, 0)
         body = completion(request, ()) | {"ignore_eos": True}
         for url, answer in background.run(fleet.everywhere(body)) if background is not None else []:

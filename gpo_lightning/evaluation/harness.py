@@ -67,7 +67,7 @@ class EngineModel:
         """Log-probability of whole texts, cut into windows of the context where they are longer; ``args``: (text,)."""
         sums: list[float] = []
         for (text,) in _args(requests):
-            tokens, start = self._encode(text), (self.policy.eos_ids[0],)
+            tokens, start = self._encode(text), (self.policy.start_id,)
             width = self.engine.capabilities.context - 1
             windows = [tokens[at : at + width] for at in range(0, len(tokens), width)]
             sums.append(sum(self._score(start, window) for window in windows))
@@ -77,7 +77,7 @@ class EngineModel:
         """Tokens of the context and of the continuation as it is tokenised after it; outer blanks go to the latter."""
         bare = context.rstrip()
         whole, prefix = self._encode(context + continuation), self._encode(bare) if bare else ()
-        prefix = prefix or (self.policy.eos_ids[0],)
+        prefix = prefix or (self.policy.start_id,)
         rest = whole[len(self._encode(bare)) if bare else 0 :]
         return prefix, rest
 

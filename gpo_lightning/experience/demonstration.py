@@ -1,7 +1,7 @@
 """Experience of supervised losses: reference solutions, or the policy's own right responses."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -89,12 +89,12 @@ class RightResponses(_Imitation):
 
 
 def solution_trees(
-    problems: Sequence[Problem], tokenizer: Tokenizer, eos_id: int, counts: Counter[str]
+    problems: Sequence[Problem], tokenizer: Tokenizer, eos_ids: Collection[int], counts: Counter[str]
 ) -> list[RolloutTree]:
     """Trees that hold each problem's reference solution; problems without one are counted and left out."""
     trees: list[RolloutTree] = []
     for problem in problems:
-        tokens = encode_solution(problem, tokenizer, eos_id)
+        tokens = encode_solution(problem, tokenizer, eos_ids)
         if tokens is None:
             counts["no_solution"] += 1
             continue

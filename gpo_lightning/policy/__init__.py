@@ -3,6 +3,7 @@
 Nothing here knows rewards, losses or Lightning.
 """
 
-from gpo_lightning.policy.policy import Policy, PolicyConfig
+from gpo_lightning.policy.config import PolicyConfig
+from gpo_lightning.policy.policy import Policy
 
 __all__ = ["Policy", "PolicyConfig"]

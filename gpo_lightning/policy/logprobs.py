@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-Head = Callable[[Tensor], Tensor]
+Logits = Callable[[Tensor], Tensor]
 
 
-def token_logprobs(hidden: Tensor, targets: Tensor, head: Head, chunk: int = 1024) -> Tensor:
+def token_logprobs(hidden: Tensor, targets: Tensor, head: Logits, chunk: int = 1024) -> Tensor:
     """Log-probability of each target token.
 
     Each chunk's logits are recomputed in the backward pass, so memory peaks at ``[chunk, V]`` in both passes.
@@ -33,7 +33,11 @@ def token_logprobs(hidden: Tensor, targets: Tensor, head: Head, chunk: int = 102
     return torch.cat(pieces)  # pyright: ignore[reportArgumentType]
 
 
-def _chunk_logprobs(hidden: Tensor, targets: Tensor, head: Head) -> Tensor:
-    logits = head(hidden)
+def picked_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
+    """``[N]`` log-probabilities of target tokens from ``[N, V]`` logits."""
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
     return logits.gather(-1, targets[:, None]).squeeze(-1) - logits.logsumexp(-1)
+
+
+def _chunk_logprobs(hidden: Tensor, targets: Tensor, head: Logits) -> Tensor:
+    return picked_logprobs(head(hidden), targets)

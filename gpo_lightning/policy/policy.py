@@ -6,72 +6,29 @@ import tempfile
 import weakref
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils.integrations import dequantize_bnb_weight
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
-from transformers import PreTrainedTokenizerBase as Tokenizer
+from transformers import PreTrainedModel
 
 from gpo_lightning.errors import ConfigError
+from gpo_lightning.policy.adapters import parts_tied_embeddings, untie
+from gpo_lightning.policy.base import context_of, load_model, load_tokenizer, takes_positions
+from gpo_lightning.policy.config import PolicyConfig
 from gpo_lightning.policy.embedded import resolve_base
-from gpo_lightning.policy.logprobs import token_logprobs
+from gpo_lightning.policy.head import find_head
+from gpo_lightning.policy.logprobs import picked_logprobs, token_logprobs
+from gpo_lightning.policy.modes import recompute, repeated_layers, still_base
 from gpo_lightning.policy.sharding import gathered, shard, take_over
+from gpo_lightning.problems import turn_end
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
-
-Precision = Literal["auto", "float32", "bfloat16", "float16", "float64"]
-
-
-@dataclass(frozen=True)
-class PolicyConfig:
-    """What the policy is made of.
-
-    Args:
-        base: base model: ``tiny`` or ``smollm2`` (embedded), a local directory, or a hub id.
-        lora: the adapter that is trained; ``null`` trains every weight of the base model.
-        adapter: directory of an adapter to go on from; its own settings replace ``lora``.
-        quantization: 4-bit or 8-bit base weights; needs ``lora``.
-        dtype: of the base weights; ``auto`` is bfloat16 on CUDA and float32 elsewhere.
-        attention: attention implementation of transformers, such as ``sdpa`` or ``flash_attention_2``.
-        gradient_checkpointing: recompute activations in the backward pass: slower, less memory.
-        logit_chunk: tokens whose logits are computed at once.
-        trust_remote_code: run model code that comes with the weights. Only for models whose authors you trust.
-    """
-
-    base: str = "tiny"
-    lora: LoraConfig | None = None
-    adapter: str | None = None
-    quantization: BitsAndBytesConfig | None = None
-    dtype: Precision = "auto"
-    attention: str = "sdpa"
-    gradient_checkpointing: bool = False
-    logit_chunk: int = 1024
-    trust_remote_code: bool = False
-
-    def __post_init__(self) -> None:
-        if self.quantization is not None and self.lora is None and self.adapter is None:
-            raise ConfigError("model.policy.quantization needs model.policy.lora: quantised weights cannot be trained.")
-
-    def check_shardable(self) -> None:
-        """Refuse what :meth:`Policy.shard` cannot do, before any weights are loaded."""
-        if self.quantization is not None:
-            raise ConfigError(
-                "model.policy.quantization: 4-bit and 8-bit weights cannot be sharded. Set it to null, or take "
-                "configs/trainer/ddp.yaml, where every process has the whole, small, model."
-            )
-
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        if self.dtype == "auto":
-            return torch.bfloat16 if torch.cuda.is_available() else torch.float32
-        return cast(torch.dtype, getattr(torch, self.dtype))
 
 
 class Policy(nn.Module):
@@ -88,16 +45,26 @@ class Policy(nn.Module):
         super().__init__()
         self.config = config
         self.directory = resolve_base(config.base)
-        self.tokenizer = _load_tokenizer(self.directory, config)
-        model = _load_model(self.directory, config)
+        self.tokenizer = load_tokenizer(config)
+        model = load_model(config)
+        self.head = find_head(model)
+        """``None`` where the model's own forward must be asked for logits, which then stand whole in memory."""
+        self.unties = (lora := config.adapter_settings) is not None and parts_tied_embeddings(lora, model)
+        """Whether the trained model has two embeddings where the base model has one."""
         if config.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
-            model.enable_input_require_grads()
-        self.model: PreTrainedModel | PeftModel = _with_adapter(model, config)
+            recompute(repeated_layers(model))
         self.value_head = _value_head(model) if values else None
+        self.model: PreTrainedModel | PeftModel = _with_adapter(model, config)
         self._gathered: dict[str, Tensor] | None = None
         self._copy: list[Policy] | None = None  # in a list, for it is no part of this module
         self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module; but the base model has the noise of training only where ``dropout`` asks for it."""
+        super().train(mode)
+        if mode and not self.config.dropout:
+            still_base(self.model)
+        return self
 
     @property
     def causal_lm(self) -> PreTrainedModel:
@@ -115,23 +82,40 @@ class Policy(nn.Module):
 
     @cached_property
     def eos_ids(self) -> tuple[int, ...]:
-        """Ids that end a response."""
-        listed = cast(Any, getattr(self.causal_lm.generation_config, "eos_token_id", None))
-        ids = cast(list[Any], listed if isinstance(listed, list) else [listed, self.tokenizer.eos_token_id])
-        return tuple(dict.fromkeys(int(i) for i in ids if i is not None))
+        """Ids that end a response, in no order that means anything."""
+        model, text = self.causal_lm, self.causal_lm.config.get_text_config(decoder=True)
+        named = (getattr(model.generation_config, "eos_token_id", None), getattr(text, "eos_token_id", None))
+        listed = [id for ids in named for id in cast(list[Any], ids if isinstance(ids, list) else [ids])]
+        known = {int(id) for id in (*listed, cast(Any, self.tokenizer.eos_token_id)) if id is not None}
+        known.update(turn_end(self.tokenizer, known)[-1:])
+        if not known:
+            raise ConfigError(
+                f"model.policy.base: nothing says which token ends a response of {self.config.base!r}. Name it as "
+                "`eos_token_id` in its generation_config.json."
+            )
+        return tuple(sorted(known))
 
     @property
     def pad_id(self) -> int:
-        pad = self.tokenizer.pad_token_id
-        return self.eos_ids[0] if pad is None else cast(int, pad)
+        """Stands where there is no token; never read."""
+        named = (self.tokenizer.pad_token_id, getattr(self.causal_lm.config, "pad_token_id", None), self.start_id)
+        return next(int(cast(Any, id)) for id in named if id is not None)
+
+    @property
+    def start_id(self) -> int:
+        """A token after which a text may begin."""
+        named = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.eos_ids[0])
+        return next(int(cast(Any, id)) for id in named if id is not None)
 
     @property
     def context(self) -> int:
         """Most tokens the base model can attend to."""
-        return int(getattr(self.causal_lm.config, "max_position_embeddings", 1 << 20))
+        return context_of(self.causal_lm.config)
 
     def logprobs(self, input_ids: Tensor, attention_mask: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-probability of each masked token given those before it.
+
+        Where no gradients are computed, neither the base model nor the adapter has dropout.
 
         Args:
             input_ids: ``[R, T]`` prompt and response, padded on either side.
@@ -142,7 +126,7 @@ class Policy(nn.Module):
         Returns:
             ``[R, T]`` float32 (float64 for a float64 model); 0 outside ``mask``.
         """
-        return self._logprobs(self._hidden(input_ids, attention_mask), input_ids, mask, temperature)
+        return self._score(input_ids, attention_mask, mask, temperature)[0]
 
     def logprobs_and_values(
         self, input_ids: Tensor, attention_mask: Tensor, mask: Tensor, temperature: float = 1.0
@@ -150,50 +134,55 @@ class Policy(nn.Module):
         """As :meth:`logprobs`, and the value head's estimate before each masked token, ``[R, T]``, in one pass."""
         if self.value_head is None:
             raise ConfigError("This policy has no value head.")
-        hidden = self._hidden(input_ids, attention_mask)
+        logprobs, hidden = self._score(input_ids, attention_mask, mask, temperature)
         values = self.value_head(hidden[:, :-1].to(self.value_head.weight.dtype)).squeeze(-1)  # [R, T - 1]
-        laid = torch.nn.functional.pad(values, (1, 0)) * mask
-        return self._logprobs(hidden, input_ids, mask, temperature), laid
+        return logprobs, torch.nn.functional.pad(values, (1, 0)) * mask
 
-    def _hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """``[R, T, H]`` last hidden states."""
-        positions = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
-        return self.causal_lm.base_model(
-            input_ids=input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False
-        ).last_hidden_state
-
-    def _logprobs(self, hidden: Tensor, input_ids: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    def _score(
+        self, input_ids: Tensor, attention_mask: Tensor, mask: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        """``[R, T]`` log-probabilities and ``[R, T, H]`` last hidden states."""
         wanted = mask[:, 1:].bool()
-        chosen = token_logprobs(
-            hidden[:, :-1][wanted], input_ids[:, 1:][wanted], self._head(temperature), self.config.logit_chunk
-        )
+        targets = input_ids[:, 1:][wanted]
+        inputs = self._inputs(input_ids, attention_mask)
+        head = self.head
+        with self._stillness():
+            if head is not None:
+                hidden = cast(Tensor, head.body(**inputs).last_hidden_state)
+                rows, chunk = hidden[:, :-1][wanted], self.config.logit_chunk
+                chosen = token_logprobs(rows, targets, lambda kept: head(kept) / temperature, chunk)
+            else:
+                output = self.causal_lm(**inputs, output_hidden_states=True)
+                hidden = cast(Tensor, output.hidden_states[-1])
+                chosen = picked_logprobs(output.logits[:, :-1][wanted] / temperature, targets)
         result = torch.zeros(mask.shape, dtype=chosen.dtype, device=chosen.device)
         result[:, 1:][wanted] = chosen
-        return result
+        return result, hidden
 
-    def _head(self, temperature: float) -> Any:
-        lm = self.causal_lm
-        output = cast(nn.Module, lm.get_output_embeddings())
-        scale = getattr(lm.config, "logit_scale", 1.0) / getattr(lm.config, "logits_scaling", 1.0) / temperature
-        cap = getattr(lm.config, "final_logit_softcapping", None)
+    def _inputs(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Any]:
+        inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False}
+        # Models count positions from the first column, each in a way of its own; only padding before it needs ours.
+        if not bool(attention_mask[:, 0].all()) and takes_positions(self.causal_lm):
+            inputs["position_ids"] = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+        return inputs
 
-        def head(hidden: Tensor) -> Tensor:
-            logits = output(hidden)
-            if cap is not None:
-                logits = torch.tanh(logits / cap) * cap
-            return logits if scale == 1.0 else logits * scale
-
-        return head
+    @contextmanager
+    def _stillness(self) -> Generator[None]:
+        """Eval mode within, where no gradients are computed."""
+        if torch.is_grad_enabled() or not self.training:
+            yield
+            return
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train()
 
     @contextmanager
     def reference(self) -> Generator[None]:
         """Within: this object computes as the reference policy, without gradients."""
-        if not isinstance(self.model, PeftModel):
-            raise ConfigError(
-                "The loss reads a reference policy, which is the adapter switched off, but model.policy.lora is null. "
-                "Give model.policy.lora, or choose a loss without a reference."
-            )
-        with self.model.disable_adapter(), torch.no_grad():
+        self.config.check_reference("The loss")
+        with cast(PeftModel, self.model).disable_adapter(), torch.no_grad():
             yield
 
     def trainable_state(self) -> dict[str, Tensor]:
@@ -237,7 +226,7 @@ class Policy(nn.Module):
     @cached_property
     def engine_directory(self) -> str:
         """The base model as an engine should serve it: if quantised, the weights really multiplied by."""
-        if self.config.quantization is None:
+        if self.config.quantization is None and not self.unties:
             return self.directory
         directory = tempfile.mkdtemp(prefix="gpo-base-")
         weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
@@ -247,7 +236,7 @@ class Policy(nn.Module):
 
     def _plain_base(self) -> PreTrainedModel:
         """A fresh copy of the base model in full precision, with the values the quantised weights stand for."""
-        plain = _load_model(self.directory, self.config, quantized=False)
+        plain = load_model(self.config, quantized=False)
         if self.config.quantization is not None:
             weights = plain.state_dict()
             for name, module in self.causal_lm.named_modules():
@@ -257,6 +246,8 @@ class Policy(nn.Module):
                     weights[place].copy_(
                         dequantize_bnb_weight(cast(nn.Parameter, packed), getattr(module, "state", None))
                     )
+        if self.unties:
+            untie(plain)
         return plain
 
     def export_adapter(self, directory: Path) -> None:
@@ -278,7 +269,10 @@ class Policy(nn.Module):
             # Folding in place and out again would round the weights we go on training; so a copy is folded.
             copy = get_peft_model(self._plain_base(), self.model.peft_config["default"])
             copy.load_state_dict(self._model_weights(), strict=False)
-            merged = cast(PreTrainedModel, copy.merge_and_unload())  # pyright: ignore[reportCallIssue]
+            try:
+                merged = cast(PreTrainedModel, copy.merge_and_unload())  # pyright: ignore[reportCallIssue]
+            except (RuntimeError, ValueError) as error:
+                raise ConfigError(f"model.policy.lora: this adapter cannot be merged: {error}") from error
         elif self._gathered is not None:
             merged = self._plain_base()
             merged.load_state_dict(self._model_weights(), strict=False)
@@ -316,25 +310,12 @@ def _with_adapter(model: PreTrainedModel, config: PolicyConfig) -> PreTrainedMod
             raise ConfigError(
                 f"model.policy.adapter: no adapter could be loaded from {config.adapter!r}: {error}"
             ) from error
-    return model if config.lora is None else cast(PeftModel, get_peft_model(model, config.lora))
-
-
-def _load_tokenizer(directory: str, config: PolicyConfig) -> Tokenizer:
+    if config.lora is None:
+        return model
     try:
-        return AutoTokenizer.from_pretrained(directory, trust_remote_code=config.trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"model.policy.base: no tokenizer could be loaded from {directory!r}: {error}") from error
-
-
-def _load_model(directory: str, config: PolicyConfig, quantized: bool = True) -> PreTrainedModel:
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            directory,
-            dtype=config.torch_dtype,
-            attn_implementation=config.attention,
-            quantization_config=config.quantization if quantized else None,
-            trust_remote_code=config.trust_remote_code,
-        )
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"model.policy.base: no model could be loaded from {directory!r}: {error}") from error
-    return cast(PreTrainedModel, model)
+        return cast(PeftModel, get_peft_model(model, config.lora))
+    except (ValueError, NotImplementedError) as error:
+        raise ConfigError(
+            f"model.policy.lora: {type(model).__name__} cannot have this adapter: {error} Change target_modules, or "
+            "list what to leave alone in exclude_modules."
+        ) from error

@@ -38,15 +38,22 @@ def shard(policy: nn.Module, model: "PreTrainedModel", mesh: "DeviceMesh", forwa
         register_fsdp_forward_method(policy, name)
 
 
-def decoder_layers(model: "PreTrainedModel") -> list[nn.Module]:
-    """The layers transformers itself never splits over devices."""
+def decoder_layers(
+    model: "PreTrainedModel",
+    key: str = "trainer.strategy",
+    instead: str = "Use configs/trainer/ddp.yaml, where every process has all the weights.",
+) -> list[nn.Module]:
+    """The layers transformers itself never splits over devices.
+
+    Args:
+        model: of which they are.
+        key: of the configuration, that needs them.
+        instead: what to do where there are none.
+    """
     names = set(cast("list[str] | None", getattr(model, "_no_split_modules", None)) or ())
     layers = [module for module in model.modules() if type(module).__name__ in names]
     if not layers:
-        raise ConfigError(
-            f"trainer.strategy: {type(model).__name__} does not say which modules are its decoder layers, so its "
-            "weights cannot be sharded. Use configs/trainer/ddp.yaml, where every process has them all."
-        )
+        raise ConfigError(f"{key}: {type(model).__name__} does not say which modules are its decoder layers. {instead}")
     return layers
 
 

@@ -18,8 +18,9 @@ from gpo_lightning.problems.mmlu_pro import MMLUPro
 from gpo_lightning.problems.modular_chains import ModularChains
 from gpo_lightning.problems.problem import Message, Problem, ProblemSource
 from gpo_lightning.problems.process_bench import ProcessBench
+from gpo_lightning.problems.prompt_check import PromptCheck
 from gpo_lightning.problems.prompt_styles import Chat, Plain, Prompting
-from gpo_lightning.problems.prompting import encode_prompt, encode_solution, encode_steps
+from gpo_lightning.problems.prompting import encode_prompt, encode_solution, encode_steps, turn_end
 from gpo_lightning.problems.reasoning_gym import ReasoningGym
 from gpo_lightning.problems.table import Columns, Table
 
@@ -47,10 +48,12 @@ __all__ = [
     "Problem",
     "ProblemSource",
     "ProcessBench",
+    "PromptCheck",
     "Prompting",
     "ReasoningGym",
     "Table",
     "encode_prompt",
     "encode_solution",
     "encode_steps",
+    "turn_end",
 ]

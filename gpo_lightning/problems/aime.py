@@ -63,7 +63,7 @@ class AIME(ProblemSet):
 
     def _question(self, number: int, row: Row) -> Question:
         text = row.text("problem" if "problem" in row.columns else "question")
-        solution, answer = str(row.columns.get("solution") or "").strip(), _whole_number(row)
+        solution, answer = row.optional("solution").strip(), _whole_number(row)
         return Question(
             id=f"{self.task}/{row.columns.get('id', number)}",
             text=text.strip(),

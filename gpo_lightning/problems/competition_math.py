@@ -138,7 +138,7 @@ def _question(id: str, row: Row, subject: str) -> Question:
     return Question(
         id=f"math/{id}",
         text=row.text("problem").strip(),
-        answer=str(row.columns.get("answer") or found[-1][2]).strip(),
+        answer=(row.optional("answer") or found[-1][2]).strip(),
         place=row.place,
         category=row.text(subject),
         reasoning=boxed_once(reasoning),

@@ -66,7 +66,7 @@ class MMLU(ProblemSet):
 
 
 def _question(split: str, number: int, row: Row) -> Question:
-    subject = str(row.columns.get("subject") or row.file.removesuffix(f"_{split}"))
+    subject = row.optional("subject") or row.file.removesuffix(f"_{split}")
     options = row.columns.get("choices") or [row.text(column) for column in _LOCAL_OPTIONS]
     index = row.text("answer")
     if index not in ("0", "1", "2", "3"):

@@ -69,7 +69,7 @@ def _question(split: str, row: Row) -> Question:
     if answer not in ascii_uppercase[: len(options)]:
         raise DataError(f"{row.place}: the answer {answer!r} is no letter of the {len(options)} options.")
     category = row.text("category")
-    reasoning = str(row.columns.get("cot_content") or "").removeprefix(_CUE).strip()
+    reasoning = row.optional("cot_content").removeprefix(_CUE).strip()
     return multiple_choice(
         Question(
             id=f"mmlu_pro/{split}/{row.text('question_id')}",

@@ -32,6 +32,7 @@ class Problem:
         solution: a worked reference solution, for supervised losses.
         metadata: whatever else the source knows (level, subject, ...); primitives only.
         template_options: handed to the chat template, such as ``{"enable_thinking": False}``.
+        place: file and line it was read from, for errors.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Problem:
     solution: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     template_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    place: str = ""
 
     def again(self, id: str) -> "Problem":
         """The same question under another id."""

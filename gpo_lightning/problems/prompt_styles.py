@@ -70,6 +70,7 @@ class Prompting(ABC):
             answer=question.answer,
             solution=solution(question, form.answer),
             metadata={**question.metadata, "category": question.category, "question": question.text},
+            place=question.place,
             **self.turns(question, shown, request(form.answer, form.what)),
         )
 
@@ -83,6 +84,8 @@ def check_shots(shots: int | None) -> None:
 @dataclass(frozen=True)
 class Chat(Prompting):
     """Chat turns, through the tokenizer's chat template; each worked example is a turn of user and assistant.
+
+    Of a file whose prompts are chat turns already, these are taken as they are, without the instruction.
 
     Args:
         shots: worked examples before the question; ``null`` for the number usual for the problem set.
@@ -102,12 +105,24 @@ class Chat(Prompting):
         check_shots(self.shots)
 
     def turns(self, question: Question, examples: Sequence[tuple[Question, str]], asked: str) -> Mapping[str, Any]:
+        if question.turns:
+            return {"messages": self._given(question, examples), "template_options": self.template_options}
         instruction = self.instruction.replace("{answer_format}", asked)
         messages = [Message("system", self.system)] if self.system is not None else []
         for example, worked in examples:
             messages += [Message("user", self._user(example, instruction)), Message("assistant", worked)]
         messages.append(Message("user", self._user(question, instruction)))
         return {"messages": tuple(messages), "template_options": self.template_options}
+
+    def _given(self, question: Question, examples: Sequence[tuple[Question, str]]) -> tuple[Message, ...]:
+        """The turns that the file has, after the system turn that is configured where they have none."""
+        if examples:
+            raise ConfigError(
+                f"data.problems.prompting.shots is {len(examples)}, but {question.place} has a whole prompt in chat "
+                "turns. Set shots to 0."
+            )
+        opened = self.system is None or question.turns[0].role in ("system", "developer")
+        return question.turns if opened else (Message("system", str(self.system)), *question.turns)
 
     def _user(self, question: Question, instruction: str) -> str:
         return "\n\n".join(filter(None, (question.description, question.text, instruction)))
@@ -139,6 +154,10 @@ class Plain(Prompting):
             raise ConfigError("data.problems.prompting.template must contain {question}.")
 
     def turns(self, question: Question, examples: Sequence[tuple[Question, str]], asked: str) -> Mapping[str, Any]:
+        if question.turns:
+            raise ConfigError(
+                f"data.problems.prompting is Plain, but {question.place} has a prompt in chat turns. Choose Chat."
+            )
         preface = self.preface.replace("{answer_format}", asked).replace("{description}", question.description)
         gap = "" if self.template.endswith("\n") else " "
         parts = [f"{self._asked(example)}{gap}{worked}" for example, worked in examples]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpo_lightning.errors import ConfigError
+from gpo_lightning.problems.problem import Message
 from gpo_lightning.rewards import AnswerFormat, Boxed, Marked, Phrase, Tagged
 
 
@@ -21,6 +22,7 @@ class Question:
         reasoning: worked solution; the answer is added in the asked format where it does not stand there already.
         description: what the task is, said once before a plain prompt or in every chat turn.
         metadata: for the grader and for reports.
+        turns: the whole prompt as chat turns, where the file has it; then nothing is added to it.
     """
 
     id: str
@@ -31,6 +33,7 @@ class Question:
     reasoning: str | None = None
     description: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    turns: tuple[Message, ...] = ()
 
 
 def request(form: AnswerFormat, what: str) -> str:

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Literal
 
 from gpo_lightning.errors import ConfigError, DataError
-from gpo_lightning.problems.files import Row, read_rows
+from gpo_lightning.problems.files import Row, read_rows, written_value
 from gpo_lightning.problems.mmlu import multiple_choice
 from gpo_lightning.problems.problem import Problem
 from gpo_lightning.problems.problem_set import ProblemSet
@@ -26,10 +26,10 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column holds what.
+    """Which column holds what; a column inside another one is named with a dot, ``reward_model.ground_truth``.
 
     Args:
-        question: the question.
+        question: the question, or the whole prompt as a list of chat turns with role and content.
         answer: the gold answer; for ``kind: choice``, a letter.
         solution: worked solution; ``null`` where there is none.
         id: unique name of a row; ``null`` numbers the rows.
@@ -46,7 +46,7 @@ class Columns:
 
 
 class Table(ProblemSet):
-    """Problems of a JSON Lines, JSON, CSV or Parquet file, of a folder of them, or of a data set on the hub.
+    """Problems of a JSON Lines, JSON, CSV, TSV or Parquet file, of a folder of them, or of a data set on the hub.
 
     A row whose gold answer the grader cannot read or does not find right when it is given as the answer, is left out
     and counted.
@@ -127,20 +127,23 @@ class Table(ProblemSet):
 
     def _question(self, split: str, number: int, row: Row) -> Question:
         names = self.columns
+        turns = row.turns(names.question)
         question = Question(
             id=row.text(names.id) if names.id else f"{self.task}/{split}/{number}",
-            text=row.text(names.question).strip(),
+            text=turns[-1].content.strip() if turns else row.text(names.question).strip(),
             answer=row.text(names.answer).strip(),
             place=row.place,
             category=row.text(names.category) if names.category else self.task,
-            reasoning=str(row.columns.get(names.solution) or "").strip() or None if names.solution else None,
+            reasoning=row.optional(names.solution).strip() or None if names.solution else None,
+            turns=turns,
         )
         if names.options is None:
             return question
-        options = row.columns.get(names.options)
-        if not isinstance(options, list) or not options:
-            raise DataError(f"{row.place}: column {names.options!r} is no list of options.")
-        return multiple_choice(question, [str(option) for option in options])
+        options = row.get(names.options)
+        texts = [written_value(option) for option in options] if isinstance(options, list) else []
+        if not texts or None in texts:
+            raise DataError(f"{row.place}: column {names.options!r} is no list of options, each a text or a number.")
+        return multiple_choice(question, [str(text) for text in texts])
 
     def _readable(self, split: str, questions: Sequence[Question]) -> list[Problem]:
         problems = self.ask(questions)

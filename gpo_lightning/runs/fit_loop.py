@@ -37,3 +37,6 @@ class ResumableFitLoop(_FitLoop):
     @property
     def skip(self) -> bool:
         return super().skip and not (self.is_resuming and self.over)
+
+    def _warn_if_modules_in_eval_mode(self) -> None:
+        """Lightning's warning is left out: the base model is in eval mode by ``model.policy.dropout``."""

@@ -252,7 +252,7 @@ class TestDemonstrations:
             Problem("b", "t", "0", prompt="1a-1?\n"),
         ]
         counts: Counter[str] = Counter()
-        trees = solution_trees(problems, tokenizer, tokenizer.eos_token_id, counts)
+        trees = solution_trees(problems, tokenizer, (tokenizer.eos_token_id,), counts)
         assert counts["no_solution"] == 1
         (example,) = Demonstrations().build(trees, Counter())
         (row,) = example.rows

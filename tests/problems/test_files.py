@@ -1,7 +1,12 @@
 """Rows of local files: what is wrong is named with file and line."""
 
+import bz2
+import csv
+import gzip
 import json
+import lzma
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpo_lightning.errors import ConfigError, DataError
-from gpo_lightning.problems.files import read_file, read_rows
+from gpo_lightning.problems import Message
+from gpo_lightning.problems.files import Row, read_file, read_rows
 
 ROWS = [{"question": "1 + 1?", "answer": "2"}, {"question": 'a, "b"\nc?', "answer": "3"}]
 
@@ -25,7 +31,15 @@ def test_all_kinds_of_file_give_the_same_rows(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text(json.dumps({"canary": "...", "examples": ROWS}))
     (tmp_path / "c.csv").write_text('question,answer\n1 + 1?,2\n"a, ""b""\nc?",3\n')
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "d.parquet")
-    for name in ("a.jsonl", "b.json", "c.csv", "d.parquet"):
+    (tmp_path / "e.tsv").write_text('question\tanswer\n1 + 1?\t2\n"a, ""b""\nc?"\t3\n')
+    jsonl(tmp_path / "f.json", ROWS)
+    for name, opened in {"a.jsonl": gzip.open, "b.json": bz2.open, "c.csv": lzma.open}.items():
+        suffix = {gzip.open: ".gz", bz2.open: ".bz2", lzma.open: ".xz"}[opened]
+        with opened(tmp_path / (name + suffix), "wb") as packed:
+            packed.write((tmp_path / name).read_bytes())
+    names = [each.name for each in sorted(tmp_path.iterdir())]
+    assert len(names) == 9
+    for name in names:
         assert [dict(row.columns) for row in read_file(tmp_path / name)] == ROWS, name
 
 
@@ -63,10 +77,27 @@ def test_bytes_that_are_no_text_are_an_error(tmp_path: Path) -> None:
         read_file(tmp_path / "x.jsonl")
 
 
-@pytest.mark.parametrize("name", ["train.jsonl", "data/train.jsonl", "train/one.jsonl"])
+def test_a_broken_archive_is_an_error(tmp_path: Path) -> None:
+    packed = gzip.compress(b'{"a": 1}\n' * 99)
+    (tmp_path / "x.jsonl.gz").write_bytes(packed[:-12])
+    with pytest.raises(DataError, match=r"x\.jsonl\.gz: cannot be read"):
+        read_file(tmp_path / "x.jsonl.gz")
+
+
+def test_long_fields_are_read_and_the_usual_limit_stands_again(tmp_path: Path) -> None:
+    usual = csv.field_size_limit()
+    (tmp_path / "x.csv").write_text("a,b\n" + "x" * 150_000 + ",2\n")
+    assert len(read_file(tmp_path / "x.csv")[0].text("a")) == 150_000
+    assert csv.field_size_limit() == usual
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "data/train.jsonl", "train/one.jsonl", "train.jsonl.gz"])
 def test_a_folder_is_searched_for_the_split(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
-    jsonl(tmp_path / name, ROWS)
+    jsonl(tmp_path / "rows", ROWS)
+    (tmp_path / "rows").rename(tmp_path / name)
+    if name.endswith(".gz"):
+        (tmp_path / name).write_bytes(gzip.compress((tmp_path / name).read_bytes()))
     assert len(read_rows(str(tmp_path), "train")) == 2
     with pytest.raises(DataError, match="no test split"):
         read_rows(str(tmp_path), "test")
@@ -101,3 +132,58 @@ def test_a_missing_or_empty_column_is_named_with_its_place(tmp_path: Path) -> No
         rows[0].text("question")
     with pytest.raises(DataError, match=r"x\.jsonl:1: column 'a' is empty"):
         rows[0].text("a")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (["a", "b"], "holds a list, which is neither text nor"),
+        ({"text": "a"}, "holds columns of its own"),
+        (True, "holds true or false"),
+        (float("nan"), "holds nan"),
+        ([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}], "holds a list"),
+    ],
+)
+def test_what_is_no_text_is_never_spelled_out(value: Any, message: str) -> None:
+    with pytest.raises(DataError, match=rf"x:7: column 'q' {message}"):
+        Row("x:7", {"q": value}).text("q")
+
+
+def test_columns_inside_others_are_named_with_a_dot() -> None:
+    row = Row("x:1", {"reward_model": {"ground_truth": 42, "style": None}, "a.b": "as it is"})
+    assert row.text("reward_model.ground_truth") == "42"
+    assert row.text("a.b") == "as it is"
+    with pytest.raises(DataError, match=r"x:1: column 'reward_model\.style' is empty"):
+        row.text("reward_model.style")
+    with pytest.raises(DataError, match=r"x:1: no column 'extra\.answer'; there are: reward_model"):
+        row.text("extra.answer")
+
+
+class TestTurns:
+    def row(self, *turns: Any) -> Row:
+        return Row("x:1", {"prompt": list(turns)})
+
+    def test_they_are_messages(self) -> None:
+        parts = [{"type": "text", "text": "What is "}, {"type": "text", "text": "2 + 2?"}]
+        turns = self.row({"role": "system", "content": "Think."}, {"role": "user", "content": parts}).turns("prompt")
+        assert turns == (Message("system", "Think."), Message("user", "What is 2 + 2?"))
+        assert Row("x:1", {"prompt": "What?"}).turns("prompt") == ()
+
+    @pytest.mark.parametrize(
+        ("turns", "message"),
+        [
+            (["What?"], "holds a list, but not of chat turns"),
+            ([{"role": "human", "content": "a"}], "has a turn of 'human'"),
+            (
+                [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+                "ends with the assistant's turn",
+            ),
+            ([{"role": "user", "content": [{"type": "image"}]}], "the content of turn 1 is a list"),
+        ],
+    )
+    def test_what_is_wrong_with_them_is_named(self, turns: list[Any], message: str) -> None:
+        with pytest.raises(DataError, match=rf"x:1: column 'prompt'.*{message}"):
+            self.row(*turns).turns("prompt")
+
+    def test_a_reply_in_one_turn_is_what_is_said_in_it(self) -> None:
+        assert self.row({"role": "assistant", "content": "four"}).text("prompt") == "four"

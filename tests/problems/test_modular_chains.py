@@ -105,7 +105,7 @@ def test_what_is_no_chain_is_refused(prompt: str) -> None:
 def test_the_embedded_tokenizer_keeps_every_character(tokenizer: Any) -> None:
     for problem in ModularChains(steps=26, train_size=30).train():
         assert tokenizer.decode(encode_prompt(problem, tokenizer)) == problem.prompt
-        solution = encode_solution(problem, tokenizer, tokenizer.eos_token_id)
+        solution = encode_solution(problem, tokenizer, (tokenizer.eos_token_id,))
         assert solution is not None
         assert tokenizer.decode(solution[:-1]) == problem.solution
 

@@ -36,11 +36,11 @@ def test_text_the_tokenizer_does_not_know_names_the_key_and_the_problem(tokenize
     with pytest.raises(ConfigError, match=r"data\.problems.*'p8'"):
         encode_prompt(Problem("p8", "t", "0", prompt="What?"), tokenizer)
     with pytest.raises(ConfigError, match=r"data\.problems.*'p9'"):
-        encode_solution(Problem("p9", "t", "0", prompt="1", solution="ABC"), tokenizer, 2)
+        encode_solution(Problem("p9", "t", "0", prompt="1", solution="ABC"), tokenizer, (2,))
 
 
 def test_end_of_sequence_closes_a_solution_and_stands_nowhere_else(tokenizer: Any) -> None:
-    ids = encode_solution(Problem("p", "t", "0", prompt="1", solution="a1+1=2\n#2"), tokenizer, eos_id=2)
+    ids = encode_solution(Problem("p", "t", "0", prompt="1", solution="a1+1=2\n#2"), tokenizer, eos_ids=(2,))
     assert ids is not None
     assert ids[-1] == 2
     assert ids.count(2) == 1
@@ -52,14 +52,16 @@ def test_a_solution_is_a_continuation_and_begins_with_no_special_token() -> None
         """Opens every text with a beginning-of-sequence token when asked for special tokens."""
 
         name_or_path = "opening"
+        chat_template = None
+        eos_token_id = 2
 
         def encode(self, text: str, add_special_tokens: bool) -> list[int]:
             return [1] * add_special_tokens + [9] * len(text)
 
     problem = Problem("p", "t", "0", prompt="ab", solution="c")
     assert encode_prompt(problem, Opening()) == (1, 9, 9)  # type: ignore[arg-type]
-    assert encode_solution(problem, Opening(), 2) == (9, 2)  # type: ignore[arg-type]
+    assert encode_solution(problem, Opening(), (2,)) == (9, 2)  # type: ignore[arg-type]
 
 
 def test_a_problem_without_a_solution_has_none(tokenizer: Any) -> None:
-    assert encode_solution(Problem("p", "t", "0", prompt="1"), tokenizer, 2) is None
+    assert encode_solution(Problem("p", "t", "0", prompt="1"), tokenizer, (2,)) is None

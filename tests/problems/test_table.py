@@ -5,10 +5,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gpo_lightning.errors import ConfigError, DataError
-from gpo_lightning.problems import Chat, Columns, Table
+from gpo_lightning.problems import Chat, Columns, Message, Plain, Table
+from gpo_lightning.rewards import Marked
 
 
 def write(file: Path, rows: list[dict[str, Any]]) -> str:
@@ -64,6 +67,43 @@ def test_gold_answers_that_cannot_be_read_are_left_out_counted_and_named(
         assert len(source.heldout()) == 1
     assert "x.jsonl:2: left out: the grader cannot read the gold answer 'a great many'" in caplog.text
     assert source.counts["unreadable_gold"] == 1
+
+
+def verl(size: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "prompt": [{"role": "user", "content": f"{n} + 1? Answer after ####."}],
+            "reward_model": {"style": "rule", "ground_truth": str(n + 1)},
+            "completion": [{"role": "assistant", "content": f"#### {n + 1}"}],
+        }
+        for n in range(size)
+    ]
+
+
+class TestPromptsInChatTurns:
+    """As verl's and TRL's files have them."""
+
+    columns = Columns("prompt", "reward_model.ground_truth", solution="completion")
+
+    def test_they_are_asked_as_they_are(self, tmp_path: Path) -> None:
+        file = tmp_path / "x.parquet"
+        pq.write_table(pa.Table.from_pylist(verl(3)), file)
+        source = Table(heldout=str(file), columns=self.columns, kind="number", prompting=Chat(answer=Marked("####")))
+        problem = source.heldout()[1]
+        assert problem.messages == (Message("user", "1 + 1? Answer after ####."),)
+        assert (problem.answer, problem.solution, problem.place) == ("2", "#### 2", f"{file}:2")
+        assert source.grade(problem, "One more.\n#### 2").reward == 1.0
+
+    def test_a_configured_system_turn_opens_them(self, tmp_path: Path) -> None:
+        prompting = Chat(answer=Marked("####"), system="Be brief.")
+        path = write(tmp_path / "x.jsonl", verl(1))
+        source = Table(heldout=path, columns=self.columns, kind="number", prompting=prompting)
+        assert [turn.role for turn in source.heldout()[0].messages] == ["system", "user"]
+
+    def test_plain_text_cannot_be_made_of_them(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "x.jsonl", verl(1))
+        with pytest.raises(ConfigError, match=r"prompting is Plain, but .*x\.jsonl:1 has a prompt in chat turns"):
+            Table(heldout=path, columns=self.columns, kind="number", prompting=Plain()).heldout()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,102 @@
+"""What the settings of a LoRA adapter mean for those who serve it."""
+
+from dataclasses import fields
+from typing import Any, cast
+
+import torch
+from peft import LoraConfig
+from peft.tuners.tuners_utils import check_target_module_exists
+from torch import nn
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from gpo_lightning.policy.base import base_config
+from gpo_lightning.policy.config import PolicyConfig
+
+_SERVED_AS_THEY_ARE = {
+    *("r", "lora_alpha", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
+    *("rank_pattern", "alpha_pattern", "use_rslora", "lora_dropout", "fan_in_fan_out", "init_lora_weights"),
+    *("loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size", "ensure_weight_tying"),
+    *("runtime_config", "megatron_config", "megatron_core", "task_type", "peft_type", "peft_version", "auto_mapping"),
+    *("base_model_name_or_path", "revision", "inference_mode"),
+}
+_MERGED_INTO_THE_BASE = {
+    *("modules_to_save", "use_dora", "bias", "trainable_token_indices", "target_parameters"),
+}
+
+
+def largest_rank(lora: LoraConfig) -> int:
+    """The highest rank of any adapted layer.
+
+    >>> largest_rank(LoraConfig(r=8, rank_pattern={"q_proj": 32}))
+    32
+    """
+    return max(lora.r, *(cast("dict[str, int] | None", lora.rank_pattern) or {}).values(), 0)
+
+
+def unlike_a_plain_adapter(lora: LoraConfig) -> list[str]:
+    """Settings whose effect is more than a product of two matrices beside each adapted layer.
+
+    >>> unlike_a_plain_adapter(LoraConfig(r=8, use_dora=True, modules_to_save=["lm_head"]))
+    ['modules_to_save', 'use_dora']
+    """
+    return [name for name in _set_by_hand(lora) if name not in _SERVED_AS_THEY_ARE]
+
+
+def unmergeable(lora: LoraConfig) -> list[str]:
+    """Settings whose effect cannot be folded into the base weights either.
+
+    >>> unmergeable(LoraConfig(r=8, layer_replication=[(0, 4), (2, 5)]))
+    ['layer_replication']
+    """
+    return [name for name in unlike_a_plain_adapter(lora) if name not in _MERGED_INTO_THE_BASE]
+
+
+def parts_tied_embeddings(lora: LoraConfig, model: PreTrainedModel) -> bool:
+    """Whether the adapter changes one of two embeddings that share their weight, which after that differ."""
+    if not model.config.get_text_config().tie_word_embeddings:
+        return False
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    names = [name for name, module in model.named_modules() if any(module is end for end in ends)]
+    saved = lora.modules_to_save or []
+    tokens = bool(cast(Any, lora.trainable_token_indices))
+    return tokens or any(_targets(lora, name) or name.rpartition(".")[2] in saved for name in names)
+
+
+def only_merged(config: PolicyConfig) -> list[str]:
+    """Why the adapter of a policy cannot be served as an adapter: the settings to blame. No weights are loaded."""
+    lora = config.adapter_settings
+    if lora is None:
+        return []
+    reasons = unlike_a_plain_adapter(lora)
+    if not reasons and lora.target_modules != "all-linear":
+        found = base_config(config)
+        if found.get_text_config().tie_word_embeddings and parts_tied_embeddings(lora, _outline(found)):
+            reasons = ["target_modules (embeddings that share their weight)"]
+    return reasons
+
+
+def untie(model: PreTrainedModel) -> None:
+    """Give the output embeddings a weight of their own."""
+    output = cast(nn.Module, model.get_output_embeddings())
+    output.weight = nn.Parameter(cast(torch.Tensor, output.weight).detach().clone(), requires_grad=False)
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = False
+
+
+def _outline(config: PretrainedConfig) -> PreTrainedModel:
+    """The model without weights."""
+    with torch.device("meta"):
+        return cast(PreTrainedModel, AutoModelForCausalLM.from_config(config))
+
+
+def _targets(lora: LoraConfig, name: str) -> bool:
+    return lora.target_modules not in (None, "all-linear") and bool(check_target_module_exists(lora, name))
+
+
+def _set_by_hand(lora: LoraConfig) -> list[str]:
+    plain = LoraConfig()
+    return [
+        field.name
+        for field in fields(lora)
+        if (getattr(lora, field.name) or None) != (getattr(plain, field.name, None) or None)
+    ]
