@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart test test-long test-gpu test-reference check format docs bench bench-search bench-graders
-.PHONY: value-curves suite soak losses tiny clean
+.PHONY: bench-explorer picture value-curves suite soak losses tiny clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,9 @@ $(READY): pyproject.toml $(wildcard requirements/*.txt) scripts/setup.sh scripts
 quickstart: setup ## train a model on a CPU and print what it learned; MODEL=smollm2 for a real language model
 	$(if $(QUICKSTART_$(MODEL)),,$(error MODEL is "$(MODEL)"; it can be tiny or smollm2))
 	$(BIN)/gpo fit --config $(QUICKSTART_$(MODEL))
+	@echo 'Where its solutions turned: open the report.html named above in a browser. How to read it: docs/explore.md'
 
+# Tests of the explorer page look for Chromium (apt-get install chromium, or GPO_CHROMIUM=/path) and are skipped without.
 test: setup ## the whole test suite; PYTEST_ARGS="-k dpo -x" to narrow it, JOBS=1 to run one test at a time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
 
@@ -63,7 +65,8 @@ format: setup ## sort imports and format in place
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
 
-docs: $(DOCS_READY) ## build the documentation into site/
+docs: $(DOCS_READY) ## build the documentation into site/, its reference pages from the code
+	$(BIN)/python scripts/reference.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(DOCS_READY): $(READY)
@@ -71,10 +74,17 @@ $(DOCS_READY): $(READY)
 	@touch $@
 
 bench: setup ## run every benchmark; each prints a table and writes JSON
-	@set -e; for benchmark in $(wildcard benchmarks/[a-z]*.py) benchmarks/search benchmarks/soak; do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
+	@set -e; for benchmark in $(wildcard benchmarks/[a-z]*.py) benchmarks/search benchmarks/soak; do echo "== $$benchmark"; PYTHONPATH=. $(BIN)/python $$benchmark; done
 
 bench-search: setup ## search strategies: simulated and real value curves, planted errors, overhead
 	$(BIN)/python benchmarks/search
+
+bench-explorer: setup ## the explorer page of 1,000 and 5,000 trajectories in headless Chromium
+	PYTHONPATH=. $(BIN)/python benchmarks/explorer.py
+
+picture: setup ## the moving picture of README: rollouts of SmolLM2, half an hour on 2 cores; needs Chromium and make quickstart MODEL=smollm2
+	$(BIN)/gpo explore --config configs/explore/smollm2_sums.yaml --config configs/explore/look.yaml --output runs/picture
+	PYTHONPATH=. $(BIN)/python scripts/picture.py runs/picture/rollouts.parquet docs/images/explorer.webp
 
 value-curves: setup ## measure SmolLM2's value curves anew, the data that bench-search reads; an hour on 2 cores
 	$(BIN)/gpo explore --config configs/explore/smollm2_sums.yaml --output runs/value-curves/sums

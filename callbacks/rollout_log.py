@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from lightning import Callback, Trainer
 
 from gpo_lightning.engines import Purpose
-from gpo_lightning.evaluation import write_report
+from gpo_lightning.errors import ConfigError
+from gpo_lightning.evaluation import explorer
 from gpo_lightning.rollouts import RolloutTree, gather, write_trees
 from gpo_lightning.runs import run_directory
 
@@ -19,17 +20,19 @@ if TYPE_CHECKING:
 class RolloutLog(Callback):
     """Writes ``rollouts/iteration-0000-rank0.parquet`` and a page beside it, and logs what the rollouts were like.
 
-    ``report.html`` is the page of the latest iteration.
+    ``report.html`` is the latest page; ``gpo report RUN`` draws one of all iterations at any time.
 
     Scalars: ``rollouts/success_PURPOSE`` and ``rollouts/tokens_PURPOSE`` (mean length), ``rollouts/truncated``, and
     ``count/EVENT`` for everything that was skipped, left out or could not be graded.
 
     Args:
-        report_trajectories: most trajectories on the page.
+        page_every: iterations from page to page; the last iteration has one as well. 0 writes none.
     """
 
-    def __init__(self, report_trajectories: int = 24) -> None:
-        self.report_trajectories = report_trajectories
+    def __init__(self, page_every: int = 1) -> None:
+        if page_every < 0:
+            raise ConfigError(f"RolloutLog: page_every is {page_every}; it must not be negative.")
+        self.page_every = page_every
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         rollouts = pl_module.data.rollouts
@@ -37,11 +40,11 @@ class RolloutLog(Callback):
         trees = rollouts.trees if rollouts else []
         name = f"iteration-{trainer.current_epoch:04d}-rank{trainer.global_rank}.parquet"
         write_trees(directory / "rollouts" / name, trees)
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and self._is_page_due(trainer):
             title = f"Iteration {trainer.current_epoch}"
             tokenizer = pl_module.policy.tokenizer
             page = directory / "rollouts" / name.replace(".parquet", ".html")
-            write_report(page, trees, tokenizer, title, self.report_trajectories)
+            explorer.write_page(page, trees, title, tokenizer)
             copyfile(page, directory / "report.html")
         counts = sum(gather([rollouts.counts] if rollouts else []), Counter[str]())
         samples = gather(sample_figures(trees))
@@ -51,6 +54,10 @@ class RolloutLog(Callback):
             on_epoch=True,
             batch_size=1,
         )
+
+    def _is_page_due(self, trainer: Trainer) -> bool:
+        last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
+        return self.page_every > 0 and (trainer.current_epoch % self.page_every == 0 or last)
 
     def on_predict_batch_end(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,

@@ -127,3 +127,6 @@ def print_summary(summary: dict[str, Any], directory: Path) -> None:
     console = Console()
     console.print(table)
     console.print(f"Everything is in {directory}", soft_wrap=True)
+    page = directory / "report.html"
+    if page.exists():
+        console.print(f"Open {page} in a browser: where solutions turned, and how sure that is.", soft_wrap=True)

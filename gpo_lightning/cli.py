@@ -1,4 +1,4 @@
-"""The command line: ``gpo fit | validate | test | predict | explore | export``."""
+"""The command line: ``gpo fit | validate | test | predict | explore | export | report``."""
 
 import os
 import subprocess
@@ -6,14 +6,17 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import psutil
+from jsonargparse import auto_cli
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from gpo_lightning.critical import TowardOutcome
 from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError, GPOError, Interrupted, RankLost
+from gpo_lightning.evaluation import explorer
 from gpo_lightning.module import GPOModule
 from gpo_lightning.runs import EXIT_CODE, read_checkpoint
 from gpo_lightning.trainer import GPOTrainer
@@ -52,6 +55,15 @@ class GPOCLI(LightningCLI):
         )
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
         parser.add_argument("--warm_start", type=WarmStart | None, default=None, help="Run to make first, once.")
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "explore":
+            # Who looks wants the fall that ruined a solution as much as the gain that made it.
+            parser.set_defaults(
+                {"data.selector": {"class_path": f"{TowardOutcome.__module__}.{TowardOutcome.__name__}"}}
+            )
+        return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         self._is_command = args is None
@@ -94,7 +106,12 @@ def main(args: list[str] | None = None) -> None:
     sys.path.append(str(Path.cwd()))
     # peft warns of an option nobody set, because jsonargparse gives every option its default.
     warnings.filterwarnings("ignore", message=".*loftq_config.*")
+    arguments = sys.argv[1:] if args is None else args
     try:
+        if arguments[:1] == ["report"]:
+            # It draws what was kept: there is no model, no data and no trainer to configure.
+            auto_cli(explorer.report, args=arguments[1:], prog="gpo report")
+            return
         GPOCLI(
             GPOModule,
             RolloutDataModule,

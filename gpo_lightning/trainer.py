@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADER
 from gpo_lightning.callbacks.rollout_progress import RolloutProgress
 from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError, Interrupted
-from gpo_lightning.evaluation import errors_found, write_report
+from gpo_lightning.evaluation import errors_found, explorer
 from gpo_lightning.module import GPOModule
 from gpo_lightning.problems import LabelledSource
 from gpo_lightning.rollouts import Rollouts, write_trees
@@ -184,14 +184,14 @@ class GPOTrainer(Trainer):
                 trajectories, rollouts = datamodule.examine(model.policy, labelled)
                 print(f"Critical step is the first wrong one: {errors_found(trajectories, rollouts.trees)}")
             write_trees(output / "rollouts.parquet", rollouts.trees)
-            write_report(output / "report.html", rollouts.trees, model.policy.tokenizer)
+            explorer.write_page(output / "report.html", rollouts.trees, tokenizer=model.policy.tokenizer)
             # Nobody will ask the journal again.
             datamodule.teardown("explore")
         finally:
             datamodule.close()
         curves = sum(len(tree.curves) for tree in rollouts.trees)
         print(f"{len(rollouts.trees)} problems, {curves} trajectories explored.")
-        print(f"Rollouts: {output / 'rollouts.parquet'}\nReport:   {output / 'report.html'}")
+        print(f"Rollouts: {output / 'rollouts.parquet'}\nReport:   {output / 'report.html'} (open it in a browser)")
         return rollouts
 
     def export(

@@ -16,8 +16,10 @@ from gpo_lightning.critical.selectors import (
     MinAdvantage,
     RandomStep,
     Selector,
+    TowardOutcome,
 )
 from gpo_lightning.critical.state import Node, TrajectoryState
+from gpo_lightning.critical.turn import Reading, Turn, TurnReader
 
 __all__ = [
     "Bisect",
@@ -35,12 +37,16 @@ __all__ = [
     "NoSearch",
     "Node",
     "RandomStep",
+    "Reading",
     "SearchStrategy",
     "Segmenter",
     "Selector",
     "Sentence",
     "Targets",
+    "TowardOutcome",
     "TrajectoryState",
+    "Turn",
+    "TurnReader",
     "ValuePosterior",
     "ValuePrior",
     "carried_values",

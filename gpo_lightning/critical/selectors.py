@@ -54,6 +54,20 @@ class MinAdvantage(Selector):
         return -values.diff(dim=-1)
 
 
+class TowardOutcome(Selector):
+    """The step that changes the value most in the direction of the outcome: the gain that made a solution right, the
+    fall that ruined it. It is for looking: ``gpo explore`` chooses by it where nothing else is asked for.
+
+    >>> TowardOutcome().select((0.25, 0.5, 1.0, 0.5, 0.0), Random(0))  # a wrong solution
+    2
+    >>> TowardOutcome().select((0.5, 0.0, 1.0), Random(0))  # a right one
+    1
+    """
+
+    def scores(self, values: Tensor) -> Tensor:
+        return values.diff(dim=-1) * torch.where(values[..., -1:] > 0.5, 1.0, -1.0)
+
+
 class MaxValue(Selector):
     """The prefix of highest value (the authors' earlier code)."""
 

@@ -1,13 +1,13 @@
-"""How well the policy does: benchmarks, success rates and other figures with intervals, tables, the report page.
+"""How well the policy does: benchmarks, success rates and other figures with intervals, tables, the explorer page.
 
 Nothing here grades by itself, and nothing here is trained.
 """
 
+from gpo_lightning.evaluation import explorer
 from gpo_lightning.evaluation.benchmark import Benchmark, respond, subset
 from gpo_lightning.evaluation.estimate import Estimate, macro_average, wilson_interval
 from gpo_lightning.evaluation.labelled_errors import errors_found
 from gpo_lightning.evaluation.majority_at_k import MajorityAtK, majority_at_k
-from gpo_lightning.evaluation.page import write_report
 from gpo_lightning.evaluation.pass_at_k import PassAtK, pass_at_k
 from gpo_lightning.evaluation.problem_mean import ProblemMean
 from gpo_lightning.evaluation.report import Figures, Report, Tally
@@ -39,6 +39,7 @@ __all__ = [
     "UngradedCount",
     "UnparsedRate",
     "errors_found",
+    "explorer",
     "macro_average",
     "majority_at_k",
     "markdown",
@@ -51,5 +52,4 @@ __all__ = [
     "ungraded_count",
     "unparsed_rate",
     "wilson_interval",
-    "write_report",
 ]

@@ -6,6 +6,7 @@ The data flow of the paper's method in one place; it knows nothing of losses, tr
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -184,7 +185,10 @@ class RolloutLoop:
             if tree is None or tree.problem is not trajectory.problem:
                 continue  # its prompt was too long
             tokens, boundaries = encode_steps(trajectory.steps, self.tokenizer)
-            given = Sample(tokens, 0, (), trajectory.outcome, "given", False, Purpose.SOLUTION, self.engine.version)
+            text, version = "".join(trajectory.steps), self.engine.version
+            given = Sample(
+                tokens, 0, (), trajectory.outcome, "given", False, Purpose.SOLUTION, version=version, text=text
+            )
             jobs.append(SearchJob(tree, ((tree.add(given), boundaries),)))
             tree = next(fitting, None)
         self._find_critical_steps(WorkQueue(jobs), iteration, rollouts)
@@ -235,7 +239,9 @@ class RolloutLoop:
         for search, state, curve, step in zip(searches, states, values, critical, strict=True):
             tokens = search.tree.samples[search.index].tokens
             trials = tuple(node.trials for node in state.nodes)
-            search.tree.curves.append(ValueCurve(tokens, search.boundaries, curve, step, trials))
+            pieces = token_pieces(self.tokenizer, tokens)
+            texts = tuple("".join(pieces[begin:end]) for begin, end in pairwise(search.boundaries))
+            search.tree.curves.append(ValueCurve(tokens, search.boundaries, curve, step, trials, texts))
 
     def _probe(self, searches: Sequence[_Search], probes: RequestPool) -> None:
         """Request what the strategy's targets lack."""

@@ -1,4 +1,8 @@
-"""Rollout trees on disk: one Parquet row a tree, nothing lost."""
+"""Rollout trees on disk: one Parquet row a tree, nothing lost.
+
+The file's metadata names the version of its format. Version 2 has the text of responses and steps beside their tokens,
+so that a file can be read without a tokenizer; files of version 1, without them, are read as well.
+"""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -14,6 +18,9 @@ from gpo_lightning.errors import DataError
 from gpo_lightning.problems import Message, Problem
 from gpo_lightning.rollouts.tree import RolloutTree, Sample, ValueCurve
 
+VERSION = 2
+"""Of the format; raised whenever a column is added."""
+_VERSION_KEY = b"gpo_lightning.rollouts"
 _TOKENS = pa.list_(pa.int32())
 _SCHEMA = pa.schema(
     {
@@ -33,6 +40,7 @@ _SCHEMA = pa.schema(
                     "purpose": pa.string(),
                     "version": pa.int32(),
                     "answer": pa.string(),
+                    "text": pa.string(),
                 }
             )
         ),
@@ -44,10 +52,12 @@ _SCHEMA = pa.schema(
                     "values": pa.list_(pa.float64()),
                     "critical": pa.int32(),
                     "trials": _TOKENS,
+                    "steps": pa.list_(pa.string()),
                 }
             )
         ),
-    }
+    },
+    metadata={_VERSION_KEY: str(VERSION)},
 )
 
 
@@ -63,13 +73,20 @@ def read_trees(path: Path) -> list[RolloutTree]:
     """The trees of a file that :func:`write_trees` wrote.
 
     Raises:
-        DataError: the file is missing or not such a file.
+        DataError: the file is missing, not such a file, or of a later format.
     """
     try:
-        table = pq.read_table(path, schema=_SCHEMA)
-    except (OSError, pa.ArrowInvalid) as error:
+        table = pq.read_table(path)
+        version = int((table.schema.metadata or {}).get(_VERSION_KEY, b"1"))
+        rows = table.to_pylist()
+        if version <= VERSION:
+            return [_tree(row) for row in rows]
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a rollout file written by this package: {error}") from error
-    return [_tree(row) for row in table.to_pylist()]
+    raise DataError(
+        f"{path}: rollouts in format {version}; this version of gpo_lightning reads formats up to {VERSION}. Upgrade "
+        "gpo_lightning, or write the file anew."
+    )
 
 
 def _row(tree: RolloutTree) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class RequestPool:
         for (tree, prefix), completion, text, grade in zip(origins, completions, texts, grades, strict=True):
             self._finished[(tree.problem.id, prefix)] += 1
             self._count(completion, text, grade)
-            tree.add(self._sample(prefix, completion, grade))
+            tree.add(self._sample(prefix, completion, text, grade))
             grown[id(tree)] = tree
         if self._listener is not None and grown:
             asked = self._asked.total()
@@ -115,7 +115,7 @@ class RequestPool:
         self._counts["truncated"] += completion.truncated
         self._counts["empty_response"] += not text.strip()
 
-    def _sample(self, prefix: Prefix, completion: Completion, grade: Grade) -> Sample:
+    def _sample(self, prefix: Prefix, completion: Completion, text: str, grade: Grade) -> Sample:
         return Sample(
             tokens=prefix + completion.tokens,
             start=len(prefix),
@@ -126,4 +126,5 @@ class RequestPool:
             purpose=self._purpose,
             version=self._engine.version,
             answer=grade.answer,
+            text=text,
         )

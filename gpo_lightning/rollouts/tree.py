@@ -30,6 +30,7 @@ class Sample:
         purpose: why it was drawn.
         version: weights it was drawn with.
         answer: what the grader took the response to answer; ``None`` where it found nothing.
+        text: of the whole response, for people; ``None`` where nobody decoded it.
     """
 
     tokens: Tokens
@@ -41,6 +42,7 @@ class Sample:
     purpose: Purpose
     version: int
     answer: str | None = None
+    text: str | None = None
 
     @property
     def prefix(self) -> Tokens:
@@ -62,6 +64,7 @@ class ValueCurve:
         values: ``[n + 1]`` V(s_t) before step t; the last is the trajectory's own reward.
         critical: index of the critical step: the policy is reset to ``tokens[:boundaries[critical]]``.
         trials: ``[n]`` continuations behind each value when it was estimated.
+        steps: ``[n]`` text of each step, for people; joined, they are the response's. Empty where nobody decoded it.
     """
 
     tokens: Tokens
@@ -69,6 +72,7 @@ class ValueCurve:
     values: tuple[float, ...]
     critical: int
     trials: tuple[int, ...] = ()
+    steps: tuple[str, ...] = ()
 
     @property
     def advantages(self) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from gpo_lightning import GPOTrainer
 from gpo_lightning.cli import main
 from gpo_lightning.engines import Completion, Transformers
 from gpo_lightning.problems import ModularChains, Problem
@@ -43,8 +44,39 @@ def test_explore_writes_rollouts_and_page_without_training(tmp_path: Path) -> No
     trees = read_trees(tmp_path / "out/rollouts.parquet")
     assert len(trees) == 6
     assert any(tree.curves for tree in trees)
-    assert "where reasoning turns" in (tmp_path / "out/report.html").read_text()
+    assert all(sample.text is not None for tree in trees for sample in tree.samples)
+    assert all("".join(curve.steps) for tree in trees for curve in tree.curves)
     assert not (tmp_path / "runs").exists()
+    page = (tmp_path / "out/report.html").read_text()
+    main(["report", "out/rollouts.parquet", "--output=again.html"])
+    assert _undated((tmp_path / "again.html").read_text()) == _undated(page), "the file holds all that the page shows"
+
+
+def _undated(page: str) -> list[str]:
+    """The page but for its index, which says when it was written."""
+    return [line for line in page.splitlines() if 'id="data-index"' not in line]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "chosen"),
+    [([], "TowardOutcome"), (["--data.selector=gpo_lightning.critical.MaxAdvantage"], "MaxAdvantage")],
+)
+def test_explore_looks_for_falls_and_gains_unless_told_otherwise(
+    arguments: list[str], chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(
+        GPOTrainer, "explore", lambda *_, datamodule, **__: seen.append(type(datamodule.selector).__name__)
+    )
+    main(["explore", *QUICK, *arguments])
+    assert seen == [chosen]
+
+
+@pytest.mark.parametrize("missing", ["no/such.parquet", "."])
+def test_report_of_nothing_is_explained_in_one_line(missing: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["report", missing])
+    assert str(stopped.value.code).startswith(f"gpo: {missing}")
 
 
 def test_explore_that_was_killed_goes_on_with_what_it_had_finished(

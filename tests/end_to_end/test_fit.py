@@ -59,7 +59,7 @@ def test_quickstart_with_vllm_leaves_what_it_promises(loss: str, tmp_path: Path)
 
     resolved = yaml.safe_load((directory / "config.yaml").read_text())
     assert resolved["model"]["loss"]["class_path"].endswith({"grpo": "GRPO", "dpo": "DPO"}[loss])
-    assert "where reasoning turns" in (directory / "report.html").read_text()
+    assert "<gpo-explorer>" in (directory / "report.html").read_text()
     incidents = EventAccumulator(str(directory)).Reload()
     assert "steps/advantage" in incidents.Tags()["histograms"]
     assert {"train/loss", "eval/heldout/accuracy", "rollouts/success_sample"} <= set(incidents.Tags()["scalars"])

@@ -7,6 +7,7 @@ import pytest
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from gpo_lightning.callbacks.scalars import meaning
 from gpo_lightning.cli import main
 from tests.conftest import ROOT
 from tests.end_to_end.conftest import TRANSFORMERS, config, run_directory, summary
@@ -35,6 +36,8 @@ def test_it_trains(loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     found = summary(tmp_path)
     assert found["steps"] > 0
     incidents = EventAccumulator(str(run_directory(tmp_path))).Reload()
+    unexplained = [tag for tag in incidents.Tags()["scalars"] if meaning(tag) is None]
+    assert unexplained == [], "the reference explains every scalar"
     logged = {tag: incidents.Scalars(tag)[-1].value for tag in incidents.Tags()["scalars"] if tag.startswith("train/")}
     assert "train/loss" in logged
     assert all(map(math.isfinite, logged.values()))

@@ -1,5 +1,9 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,6 +70,46 @@ def test_parquet_loses_nothing(tmp_path_factory, drawn) -> None:
     (back,) = read_trees(path)
     assert (back.problem, back.prompt, back.samples, back.curves) == (problem, (7, 8), tree.samples, tree.curves)
     assert list(back.through(())) == list(tree.through(()))
+
+
+def test_parquet_keeps_the_texts(tmp_path: Path) -> None:
+    tree = tree_of([])
+    tree.add(Sample((1, 2), 0, (-0.5,) * 2, 1.0, "right", False, Purpose.SAMPLE, 0, "4", "naïve 🙂\n#4"))
+    tree.curves.append(ValueCurve((1, 2), (0, 1, 2), (0.5, 0.5, 1.0), 0, (3, 4), ("naïve 🙂\n", "#4")))
+    write_trees(tmp_path / "r.parquet", [tree])
+    (back,) = read_trees(tmp_path / "r.parquet")
+    assert (back.samples, back.curves) == (tree.samples, tree.curves)
+
+
+def _rewritten(
+    path: Path, columns: Callable[[dict[str, Any]], dict[str, Any]], metadata: dict[str, str] | None
+) -> None:
+    """The file as another version would have written it."""
+    rows = [columns(row) for row in pq.read_table(path).to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows).replace_schema_metadata(metadata), path)
+
+
+def test_files_of_the_first_format_are_read_without_texts(tmp_path: Path) -> None:
+    def old(row: dict[str, Any]) -> dict[str, Any]:
+        for sample in row["samples"]:
+            del sample["text"]
+        for curve in row["curves"]:
+            del curve["steps"]
+        return row
+
+    tree = tree_of([((1, 2), 0, 1.0)])
+    tree.curves.append(ValueCurve((1, 2), (0, 1, 2), (0.5, 0.5, 1.0), 0, (3, 4)))
+    write_trees(tmp_path / "r.parquet", [tree])
+    _rewritten(tmp_path / "r.parquet", old, None)
+    (back,) = read_trees(tmp_path / "r.parquet")
+    assert (back.samples, back.curves) == (tree.samples, tree.curves)
+
+
+def test_files_of_a_later_format_say_so(tmp_path: Path) -> None:
+    write_trees(tmp_path / "r.parquet", [tree_of([((1, 2), 0, 1.0)])])
+    _rewritten(tmp_path / "r.parquet", lambda row: row | {"novelty": 1}, {"gpo_lightning.rollouts": "99"})
+    with pytest.raises(DataError, match=r"format 99.*Upgrade"):
+        read_trees(tmp_path / "r.parquet")
 
 
 def test_a_file_that_is_not_ours_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""What every logged scalar means, by name: the metrics reference in the documentation is made from this."""
+
+from fnmatch import fnmatchcase
+
+SCALARS: dict[str, dict[str, str]] = {
+    "Training, mean over the iteration": {
+        "train/loss": "The objective that is minimised. Near 0 for group-relative losses, whose advantages sum to 0.",
+        "train/grad_norm": "Norm of the gradient before clipping, over all trainable weights.",
+        "train/clip_fraction": "Share of tokens whose gradient the surrogate cuts, wholly or in part.",
+        "train/ratio_max": "Largest probability ratio of a token between the policy now and as it sampled.",
+        "train/rollout_kl": "Estimated KL of the policy now from the one that sampled, per token.",
+        "train/advantage_size": "Mean absolute advantage of a token; 0 means that nothing is to be learnt.",
+        "train/reference_kl": "Estimated KL of the policy from the reference, per token.",
+        "train/mismatch_kl": "Estimated KL of the trainer's from the engine's log-probabilities for the same weights.",
+        "train/mismatch_*": "How far trainer and engine differ, and how much the correction leaves out.",
+        "train/value_loss": "Squared error of the value head.",
+        "train/return": "Mean target of the value head.",
+        "train/pair_accuracy": "Share of pairs whose chosen response has the higher implicit reward.",
+        "train/margin": "Implicit reward of the chosen less that of the rejected response, mean over pairs.",
+        "train/chosen_logprob": "Mean log-probability a token of chosen responses.",
+        "train/rejected_logprob": "Mean log-probability a token of rejected responses.",
+        "train/right_reward": "Implicit reward of right responses.",
+        "train/wrong_reward": "Implicit reward of wrong responses.",
+        "train/divergence": "KTO's estimate of the divergence from the reference.",
+    },
+    "Rollouts, by what they were drawn for": {
+        "rollouts/success_*": "Mean reward of samples, probes, resets: of graded ones.",
+        "rollouts/tokens_*": "Mean length of what was drawn, in tokens.",
+        "rollouts/truncated": "Share of responses that were cut by the token limit.",
+    },
+    "Steps": {
+        "steps/advantage_mean": "Mean advantage of a step; a histogram stands under steps/advantage.",
+        "steps/value_mean": "Mean value before a step; a histogram stands under steps/value.",
+        "critical/advantage_mean": "Mean advantage of the chosen steps.",
+        "critical/position_mean": "Where the chosen steps lie, from 0 (first) to 1 (last).",
+    },
+    "Counts": {
+        "count/examples": "Examples that were learnt from.",
+        "count/graded_*": "Responses by the grader's word for the verdict.",
+        "count/ungraded": "Responses no grader could judge; they count neither as right nor as wrong.",
+        "count/truncated": "Responses that reached the token limit.",
+        "count/empty_response": "Responses without text.",
+        "count/prompt_too_long": "Problems left out because their prompt leaves no room for a response.",
+        "count/no_room": "Continuations not drawn because their prefix leaves no room.",
+        "count/undecidable_group": "Problems not explored because all solutions were right, or all wrong.",
+        "count/single_step": "Trajectories not explored because they have a single step.",
+        "count/cancelled": "Probes given up because they could not change the choice any more.",
+        "count/refilled": "Fresh problems drawn in the place of groups that were all right or all wrong.",
+        "count/uniform_group": "Groups without a signal, because all their rewards are equal.",
+        "count/*": "Whatever else was left out of the examples, by the reason why.",
+    },
+    "Evaluation": {
+        "eval/*": "Held-out accuracy, with the bounds (low, high) of its 95 % interval and the number n of problems.",
+        "val/*": "The same, from gpo validate or validation inside training.",
+        "test/*": "The same, from gpo test.",
+    },
+    "Compute": {
+        "compute/generated": "Tokens generated so far, for all purposes (TokenBudget).",
+        "compute/prefilled": "Prompt tokens read so far, less those found in a cache (TokenBudget).",
+    },
+    "From Lightning": {"lr-*": "Learning rate (LearningRateMonitor).", "epoch": "Iterations so far."},
+}
+
+
+def meaning(name: str) -> str | None:
+    """What a logged scalar means; ``None`` for one that is not ours.
+
+    >>> meaning("rollouts/success_probe")
+    'Mean reward of samples, probes, resets: of graded ones.'
+    """
+    known = (entry for group in SCALARS.values() for entry in group.items())
+    return next((said for pattern, said in known if fnmatchcase(name, pattern)), None)
