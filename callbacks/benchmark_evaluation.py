@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -27,6 +28,9 @@ class BenchmarkEvaluation(Callback):
     Writes ``evaluation/results.json``, the same as tables in ``evaluation/results.md``, and the responses in
     ``evaluation/NAME-MOMENT-rankN.parquet`` to the run directory, and logs ``eval/NAME/FIGURE``. A benchmark's
     ``heldout()`` problems are used. Training learns the same with and without it.
+
+    ``ModelCheckpoint(monitor="eval/heldout/accuracy", mode="max")`` and ``EarlyStopping`` find these figures; give
+    ``every_n_epochs=1``, so that every epoch has its own.
 
     Args:
         benchmarks: problem sources by name; ``null`` is the held-out part of ``data.problems``, named ``heldout``.
@@ -183,8 +187,11 @@ class BenchmarkEvaluation(Callback):
 
     def _keep(self, trainer: Trainer, name: str, moment: str, report: Report) -> None:
         self.results.setdefault(name, {})[moment] = report
+        scalars = _scalars(name, report)
         for logger in trainer.loggers:
-            logger.log_metrics(_scalars(name, report), step=trainer.global_step)
+            logger.log_metrics(scalars, step=trainer.global_step)
+        # Where ModelCheckpoint(monitor=...) and EarlyStopping(monitor=...) look.
+        trainer.callback_metrics.update({key: torch.tensor(value) for key, value in scalars.items()})
 
     def _write(self, trainer: Trainer) -> None:
         """Every such callback's results, in one file."""

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from shutil import copyfile
+from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any
 
 from lightning import Callback, Trainer
@@ -22,8 +23,10 @@ class RolloutLog(Callback):
 
     ``report.html`` is the latest page; ``gpo report RUN`` draws one of all iterations at any time.
 
-    Scalars: ``rollouts/success_PURPOSE`` and ``rollouts/tokens_PURPOSE`` (mean length), ``rollouts/truncated``, and
-    ``count/EVENT`` for everything that was skipped, left out or could not be graded.
+    Scalars: ``rewards/NAME`` and ``rewards/NAME_spread`` (mean and standard deviation over the responses sampled from
+    the prompt, for each reward function and for their sum, ``rewards/reward``), ``rollouts/success_PURPOSE`` and
+    ``rollouts/tokens_PURPOSE`` (mean length), ``rollouts/truncated``, and ``count/EVENT`` for everything that was
+    skipped, left out or could not be graded.
 
     Args:
         page_every: iterations from page to page; the last iteration has one as well. 0 writes none.
@@ -47,9 +50,11 @@ class RolloutLog(Callback):
             explorer.write_page(page, trees, title, tokenizer)
             copyfile(page, directory / "report.html")
         counts = sum(gather([rollouts.counts] if rollouts else []), Counter[str]())
-        samples = gather(sample_figures(trees))
+        samples, rewards = gather(sample_figures(trees)), gather(reward_figures(trees))
         pl_module.log_dict(
-            rollout_scalars(samples) | {f"count/{event}": float(count) for event, count in counts.items()},
+            rollout_scalars(samples)
+            | reward_scalars(rewards)
+            | {f"count/{event}": float(count) for event, count in counts.items()},
             on_step=False,
             on_epoch=True,
             batch_size=1,
@@ -76,12 +81,32 @@ Figures = tuple[str, float | None, int, bool]
 
 
 def sample_figures(trees: Sequence[RolloutTree]) -> list[Figures]:
-    """Purpose, reward, generated tokens and truncation of each sample."""
+    """Purpose, success, generated tokens and truncation of each sample."""
     return [
-        (str(sample.purpose), sample.reward, len(sample.tokens) - sample.start, sample.truncated)
+        (str(sample.purpose), sample.success, len(sample.tokens) - sample.start, sample.truncated)
         for tree in trees
         for sample in tree.samples
     ]
+
+
+def reward_figures(trees: Sequence[RolloutTree]) -> list[tuple[str, float]]:
+    """Name and value of each part of the reward, and of their sum, for each response sampled from the prompt."""
+    drawn = [tree.samples[index] for tree in trees for index in tree.trajectories]
+    named = [(name, value) for sample in drawn for name, value in {**sample.parts, "reward": sample.reward}.items()]
+    return [(name, value) for name, value in named if value is not None]
+
+
+def reward_scalars(figures: Sequence[tuple[str, float]]) -> dict[str, float]:
+    """Mean and spread of each name's values.
+
+    >>> reward_scalars([("format", 0.0), ("format", 1.0)])
+    {'rewards/format': 0.5, 'rewards/format_spread': 0.5}
+    """
+    values: dict[str, list[float]] = {}
+    for name, value in figures:
+        values.setdefault(name, []).append(value)
+    means = {f"rewards/{name}": fmean(own) for name, own in values.items()}
+    return means | {f"rewards/{name}_spread": pstdev(own) for name, own in values.items()}
 
 
 def rollout_scalars(samples: Sequence[Figures]) -> dict[str, float]:
@@ -89,9 +114,9 @@ def rollout_scalars(samples: Sequence[Figures]) -> dict[str, float]:
     scalars: dict[str, float] = {}
     for purpose in Purpose:
         own = [sample for sample in samples if sample[0] == purpose]
-        rewards = [reward for _, reward, _, _ in own if reward is not None]
-        if rewards:
-            scalars[f"rollouts/success_{purpose}"] = sum(rewards) / len(rewards)
+        graded = [success for _, success, _, _ in own if success is not None]
+        if graded:
+            scalars[f"rollouts/success_{purpose}"] = sum(graded) / len(graded)
         if own:
             scalars[f"rollouts/tokens_{purpose}"] = sum(tokens for _, _, tokens, _ in own) / len(own)
     if samples:

@@ -52,8 +52,8 @@ class RolloutProgress(Callback):
         rollouts = pl_module.data.rollouts
         if rollouts is None or not trainer.is_global_zero:
             return
-        rewards = [tree.samples[i].reward for tree in rollouts.trees for i in tree.trajectories]
-        graded = [reward for reward in rewards if reward is not None]
+        outcomes = [tree.samples[i].success for tree in rollouts.trees for i in tree.trajectories]
+        graded = [success for success in outcomes if success is not None]
         success = f"{100 * sum(graded) / len(graded):.1f} %" if graded else "none graded"
         curves = sum(len(tree.curves) for tree in rollouts.trees)
         seconds = sum(rollouts.seconds.seconds.values())

@@ -13,6 +13,7 @@ from jsonargparse import auto_cli
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from gpo_lightning import __version__
 from gpo_lightning.critical import TowardOutcome
 from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError, GPOError, Interrupted, RankLost
@@ -42,6 +43,10 @@ class GPOCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         own = {"explore": {"model", "datamodule"}, "export": {"model", "datamodule"}}
         return {**LightningCLI.subcommands(), **own}
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        # An abbreviation would be taken in silence for whatever option it begins.
+        return super().init_parser(**{"allow_abbrev": False, **kwargs})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.set_defaults(
@@ -81,7 +86,7 @@ class GPOCLI(LightningCLI):
             raise ConfigError(f"--ckpt_path: there is no {path}. To go on with the latest run: --ckpt_path last.")
         if path and self.config.subcommand == "fit" and Path(path).is_file():
             read_checkpoint(Path(path))
-        super()._parse_ckpt_path()
+        # Lightning would now put the checkpoint's hyperparameters in the place of what was configured.
 
     def before_instantiate_classes(self) -> None:
         trainer = self.config[self.subcommand].get("trainer") if self.subcommand == "validate" else None
@@ -102,6 +107,9 @@ def _seed(seed_everything: bool | int) -> int:
 
 def main(args: list[str] | None = None) -> None:
     """Entry point of the ``gpo`` command."""
+    if (sys.argv[1:] if args is None else args) == ["--version"]:
+        print(f"gpo_lightning {__version__}")
+        return
     # Class paths may name modules beside the configuration, as they could under `python -m`.
     sys.path.append(str(Path.cwd()))
     # peft warns of an option nobody set, because jsonargparse gives every option its default.

@@ -26,6 +26,7 @@ from gpo_lightning.evaluation import Benchmark, respond
 from gpo_lightning.experience import Batch, ExperienceBuilder, solution_trees
 from gpo_lightning.policy import Policy
 from gpo_lightning.problems import LabelledSource, LabelledTrajectory, Problem, ProblemSource, PromptCheck
+from gpo_lightning.problems.rewarded import AnyProblems, AnyRewards, judged
 from gpo_lightning.rewards import grader_incidents
 from gpo_lightning.rollouts import (
     Clock,
@@ -48,8 +49,10 @@ from gpo_lightning.runs import (
     restore_random_state,
     restore_rank_state,
     run_directory,
+    settle,
 )
 from gpo_lightning.training import OpaqueBatch, make_batches
+from gpo_lightning.training.builder import builder_for
 
 if TYPE_CHECKING:
     from gpo_lightning.losses import Loss
@@ -65,7 +68,7 @@ class RolloutDataModule(LightningDataModule):
     """Makes each epoch's training data by critical-step-reset rollouts.
 
     Args:
-        problems: where questions come from.
+        problems: where questions come from. In Python also what :class:`~gpo_lightning.problems.Rows` takes.
         engine: who generates; ``auto`` takes vLLM on CUDA where it is installed, else transformers.
         plan: how many rollouts an iteration, and which are explored.
         sampling: how tokens are drawn, in rollouts.
@@ -82,11 +85,12 @@ class RolloutDataModule(LightningDataModule):
         evaluation_samples: responses to each held-out problem.
         seed: of problem order, exploration and engine; the CLI sets it to ``seed_everything``.
         recovery: what is done about an engine that dies or hangs.
+        rewards: what responses are worth (``docs/how-to/your-own-problems.md``); ``null``: by the problems' grader.
     """
 
     def __init__(
         self,
-        problems: ProblemSource,
+        problems: AnyProblems,
         engine: Engine | Literal["auto"] = "auto",
         plan: RolloutPlan = RolloutPlan(),
         sampling: Sampling = Sampling(),
@@ -101,9 +105,14 @@ class RolloutDataModule(LightningDataModule):
         evaluation_samples: int = 1,
         seed: int = 0,
         recovery: Recovery = Recovery(),
+        rewards: AnyRewards = None,
     ) -> None:
         super().__init__()
-        self.problems, self.plan, self.sampling = problems, plan, sampling.checked("data.sampling")
+        self.problems, self.plan, self.sampling = (
+            judged(problems, rewards),
+            plan,
+            sampling.checked("data.sampling"),
+        )
         self.segmenter, self.search, self.selector = segmenter, search, selector
         self.micro_batch, self.refresh_every, self.saved = micro_batch, refresh_every, saved
         self.evaluation = (evaluation or Sampling(sampling.max_tokens, temperature=0.0)).checked("data.evaluation")
@@ -141,12 +150,9 @@ class RolloutDataModule(LightningDataModule):
         self._made_by.check_policy(cast(Any, trainer.lightning_module).policy_config)
         if stage != "fit":
             return
+        settle(trainer)
         self.directory = run_directory(trainer)
         self.journal_in(self.directory / JOURNAL)
-        if cast(Any, trainer).reload_dataloaders_every_n_epochs != 1:
-            raise ConfigError(
-                "trainer.reload_dataloaders_every_n_epochs must be 1: every epoch has rollouts of its own."
-            )
         builder = self.builder(cast(Any, trainer.lightning_module).loss)
         if builder.least_group > self.plan.group_size:
             raise ConfigError(
@@ -166,14 +172,7 @@ class RolloutDataModule(LightningDataModule):
         Raises:
             ConfigError: ``data.experience`` is of another kind than the loss reads.
         """
-        if self._experience is None:
-            return loss.default_experience()
-        if not isinstance(self._experience, loss.experience):
-            raise ConfigError(
-                f"data.experience is {type(self._experience).__name__}, but model.loss {type(loss).__name__} reads "
-                f"{loss.experience.__name__}. Set data.experience to null, or to the kind the loss reads."
-            )
-        return self._experience
+        return builder_for(loss, self._experience)
 
     def _loop(self, policy: Policy, source: ProblemSource) -> RolloutLoop:
         """The object that makes rollouts, for problems of one source."""
@@ -369,6 +368,8 @@ class RolloutDataModule(LightningDataModule):
         return DataLoader(cast(Any, [OpaqueBatch(self.share(benchmark.problems))]), batch_size=None)
 
     def val_dataloader(self) -> list[DataLoader[OpaqueBatch[list[Problem]]]]:
+        if cast(Trainer, self.trainer).state.fn == "fit" and not self.benchmarks and not self.problems.heldout():
+            return []  # too few problems to hold some out
         return [self._evaluation_dataloader(benchmark) for benchmark in self.evaluated]
 
     def test_dataloader(self) -> list[DataLoader[OpaqueBatch[list[Problem]]]]:

@@ -1,33 +1,49 @@
 """The LightningModule: policy, loss and optimiser; each training step is a :class:`TrainingStep`."""
 
-from typing import Any, Literal, cast
+from functools import partial
+from inspect import isclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from peft import LoraConfig
 from torch import Tensor
 
 from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.evaluation import Estimate, Report, Tally, macro_average
 from gpo_lightning.experience import Batch
+from gpo_lightning.hyperparameters import plain
 from gpo_lightning.losses import Loss
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.problems import Problem
 from gpo_lightning.rollouts import RolloutTree
 from gpo_lightning.training import OpaqueBatch, Schedule, Scorer, TrainingStep
 
+if TYPE_CHECKING:
+    AnyPolicy = PolicyConfig | str | Path
+else:
+    AnyPolicy = PolicyConfig  # what the command line asks for
+
 
 class GPOModule(LightningModule):
     """Wraps a policy and a loss.
+
+    >>> from gpo_lightning.losses import GRPO
+    >>> module = GPOModule(GRPO(), policy="tiny")
+    >>> module.policy_config.base
+    'tiny'
 
     The loss of an optimiser step is divided by the step's weight over all micro-batches and ranks, known beforehand,
     so accumulation and the number of ranks do not change the gradient.
 
     Args:
         loss: what is minimised; decides which kind of experience the data module makes.
-        policy: what is trained.
+        policy: what is trained. In Python also the name of an embedded model, a hub id or a directory; it then gets a
+            LoRA adapter with peft's defaults on all linear layers.
         optimizer: over the trainable weights.
         schedule: of the learning rate, by the share of the run that is done.
         lr_scheduler: a scheduler of torch instead.
@@ -39,7 +55,7 @@ class GPOModule(LightningModule):
     def __init__(
         self,
         loss: Loss,
-        policy: PolicyConfig = PolicyConfig(),
+        policy: AnyPolicy = PolicyConfig(),
         optimizer: OptimizerCallable = torch.optim.AdamW,
         schedule: Schedule | None = None,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -47,7 +63,7 @@ class GPOModule(LightningModule):
         bad_steps: int = 5,
     ) -> None:
         super().__init__()
-        self.policy_config, self.loss = policy, loss
+        self.policy_config, self.loss = policy_config(policy), checked_loss(loss)
         self.optimizer, self.lr_scheduler, self.bad_steps = optimizer, lr_scheduler, bad_steps
         self.schedule, self.lr_scheduler_every = schedule, lr_scheduler_every
         self.strict_loading = False
@@ -56,10 +72,11 @@ class GPOModule(LightningModule):
         self._step: TrainingStep
         self._resumed: dict[str, Any] | None = None
         self.policy: Policy
+        self.save_hyperparameters(_hyperparameters(self))
         if schedule is not None and lr_scheduler is not None:
             raise ConfigError("model.schedule and model.lr_scheduler both set the learning rate. Give one of them.")
         if loss.needs_reference:
-            policy.check_reference(f"model.loss: {type(loss).__name__}")
+            self.policy_config.check_reference(f"model.loss: {type(loss).__name__}")
 
     @property
     def data(self) -> RolloutDataModule:
@@ -195,6 +212,64 @@ class GPOModule(LightningModule):
 def _scalars(place: str, accuracy: Estimate) -> dict[str, float]:
     values = {"accuracy": accuracy.mean, "low": accuracy.low, "high": accuracy.high, "n": float(accuracy.n)}
     return {f"{place}/{name}": value for name, value in values.items()}
+
+
+def policy_config(policy: object) -> PolicyConfig:
+    """The configuration of a policy that may be named only by its base model.
+
+    Raises:
+        ConfigError: it is neither named nor configured.
+    """
+    if isinstance(policy, PolicyConfig):
+        return policy
+    if isinstance(policy, str | Path):
+        if not str(policy).strip():
+            raise ConfigError("policy is empty. Give `tiny`, a hub id (owner/name) or the directory of a model.")
+        lora = LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM")
+        return PolicyConfig(base=str(policy), lora=lora)
+    raise ConfigError(
+        f"policy is {_said(policy)}. Give the name of a model (`tiny`, a hub id, a directory), or a PolicyConfig; a "
+        "model that is loaded already cannot be taken: save it and give the directory."
+    )
+
+
+def checked_loss(loss: object) -> Loss:
+    """The loss itself.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if isinstance(loss, Loss):
+        return loss
+    example = f"{loss.__name__}()" if isclass(loss) and issubclass(loss, Loss) else "GRPO()"
+    raise ConfigError(f"loss is {_said(loss)}. Give a loss from gpo_lightning.losses, such as loss={example}.")
+
+
+def _said(value: object) -> str:
+    if isclass(value):
+        return f"the class {value.__name__}"
+    return f"{value!r:.60}" if isinstance(value, str | int | float | None) else f"of type {type(value).__name__}"
+
+
+def _hyperparameters(module: GPOModule) -> dict[str, Any]:
+    """The module's arguments, as far as plain values can name them; a lambda must be given again."""
+    arguments = {
+        "loss": module.loss,
+        "policy": module.policy_config,
+        "optimizer": module.optimizer,
+        "schedule": module.schedule,
+        "lr_scheduler": module.lr_scheduler,
+        "lr_scheduler_every": module.lr_scheduler_every,
+        "bad_steps": module.bad_steps,
+    }
+    named = {name: plain(value) for name, value in arguments.items() if _can_be_named(value)}
+    return {**named, "_instantiator": "lightning.pytorch.cli.instantiate_module"}
+
+
+def _can_be_named(value: object) -> bool:
+    if isinstance(value, partial):
+        return not value.args and _can_be_named(value.func)
+    return "<" not in str(getattr(value, "__qualname__", ""))
 
 
 def share_done(trainer: Trainer) -> float:

@@ -59,12 +59,13 @@ class GPOTrainer(Trainer):
 
         Args:
             model: the policy and its loss.
-            train_dataloaders: not used; the data module makes them.
+            train_dataloaders: the data module may stand here; loaders are not used, the data module makes them.
             val_dataloaders: not used; the data module makes them.
             datamodule: problems, engine and search.
             ckpt_path: checkpoint to go on from; ``last`` goes on with the latest run where it was stopped.
             weights_only: as in ``torch.load``.
         """
+        train_dataloaders, datamodule = _data(train_dataloaders, datamodule)
         if ckpt_path == "last" or (ckpt_path is None and requeued()):
             ckpt_path = self._take_up_last_run()
         check_strategy(self)
@@ -224,3 +225,18 @@ class GPOTrainer(Trainer):
         if ckpt_path is not None:
             model.load_trained(ckpt_path)
         model.to(self.strategy.root_device)
+
+
+def _data(loaders: Any, datamodule: LightningDataModule | None) -> tuple[Any, LightningDataModule]:
+    """Loaders and data module, whichever place the data module was given in.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    given = loaders if datamodule is None else datamodule
+    if isinstance(given, LightningDataModule):
+        return None if given is loaders else loaders, given
+    raise ConfigError(
+        f"GPOTrainer.fit needs a RolloutDataModule, and was given {type(given).__name__}: the policy makes the data it "
+        "learns from. Write GPOTrainer().fit(module, RolloutDataModule(problems=...))."
+    )

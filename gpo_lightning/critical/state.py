@@ -15,7 +15,7 @@ class Node:
 
     Args:
         prefix: response tokens so far.
-        rewards: graded outcomes of continuations that are fair draws of the policy from here.
+        rewards: success, in [0, 1], of graded continuations that are fair draws of the policy from here.
         ungraded: number of continuations whose outcome no grader could judge.
     """
 
@@ -52,7 +52,7 @@ class TrajectoryState:
         nodes: ``[n]`` what the tree knows before each step.
         pending: ``[n]`` continuations in flight from before each step.
         probed: ``[n]`` finished probes from before each step; the nodes count other continuations too.
-        reward: the trajectory's own outcome, V(s_n).
+        reward: the trajectory's own success, in [0, 1], V(s_n).
         spent: tokens of the finished probes.
     """
 

@@ -28,6 +28,7 @@ from gpo_lightning.engines.vllm_weights import (
     serves_adapters,
     weight_bytes,
 )
+from gpo_lightning.engines.without_main import without_main
 from gpo_lightning.errors import ConfigError, EngineDied, EngineError
 from gpo_lightning.policy.adapters import largest_rank
 
@@ -110,7 +111,7 @@ class VLLM(Engine):
                 )
             self._form = "merged"
         settings = self._settings(policy, seed)
-        with _environment(child_environment() | {"VLLM_RPC_BASE_PATH": _socket_directory()}):
+        with _environment(child_environment() | {"VLLM_RPC_BASE_PATH": _socket_directory()}), without_main():
             self._engine = LLMEngine.from_engine_args(EngineArgs(**settings), enable_multiprocessing=True)
         # vLLM's own processes wait for the next request of a client that was killed.
         self._guard = KillOnParentDeath([process.pid for process in _processes(self._engine)])

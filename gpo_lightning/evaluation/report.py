@@ -13,7 +13,7 @@ from gpo_lightning.evaluation.estimate import Estimate, Sums, macro_average, mea
 from gpo_lightning.evaluation.majority_at_k import majority_at_k
 from gpo_lightning.evaluation.pass_at_k import pass_at_k
 from gpo_lightning.evaluation.responses import mean_length, truncation_rate, ungraded_count, unparsed_rate
-from gpo_lightning.evaluation.success import mean_reward
+from gpo_lightning.evaluation.success import mean_success
 from gpo_lightning.rollouts import RolloutTree, Sample
 
 LENGTH = "tokens"
@@ -87,10 +87,10 @@ def problem_figures(samples: Sequence[Sample], ks: Sequence[int]) -> dict[str, t
 
     A response that could not be graded is no trial for pass@k; it may vote, but its verdict does not count.
     """
-    graded = [sample.reward for sample in samples if sample.reward is not None]
-    right, drawn = torch.tensor([sum(reward >= 1 for reward in graded)]), torch.tensor([len(graded)])
-    votes = [(sample.answer, sample.reward) for sample in samples]
-    figures: dict[str, tuple[float, float] | None] = {"accuracy": (mean_reward(samples), len(graded))}
+    graded = [sample for sample in samples if sample.success is not None]
+    right, drawn = torch.tensor([sum(sample.right for sample in graded)]), torch.tensor([len(graded)])
+    votes = [(sample.answer, sample.success) for sample in samples]
+    figures: dict[str, tuple[float, float] | None] = {"accuracy": (mean_success(samples), len(graded))}
     figures |= {f"pass@{k}": (float(pass_at_k(right, drawn, k)), len(graded) // k) for k in ks}
     figures |= {f"maj@{k}": (majority_at_k(votes, k), len(votes) // k) for k in ks}
     for name, of in ((LENGTH, mean_length), ("truncated", truncation_rate), ("unparsed", unparsed_rate)):

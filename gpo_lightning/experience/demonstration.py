@@ -61,9 +61,9 @@ class RightResponses(_Imitation):
 
     Args:
         starts: start states to learn from, in that order.
-        keep: ``right``: every response of a group with a reward of ``threshold`` or more; ``best``: of such the one
+        keep: ``right``: every response of a group with a success of ``threshold`` or more; ``best``: of such the one
             with the highest reward, the first of equals.
-        threshold: least reward of a right response.
+        threshold: least success of a right response.
         prefix_loss: whether the kept prefix is learnt too.
     """
 
@@ -81,7 +81,7 @@ class RightResponses(_Imitation):
         for group in groups(trees, self.starts):
             # The same response drawn twice would be learnt twice.
             distinct = {sample.tokens: sample for sample in reversed(group.samples)}.values()
-            right = [sample for sample in reversed(distinct) if (sample.reward or 0.0) >= self.threshold]
+            right = [sample for sample in reversed(distinct) if (sample.success or 0.0) >= self.threshold]
             counts["group_without_right"] += not right
             kept = right if self.keep == "right" else sorted(right, key=lambda s: -cast(float, s.reward))[:1]
             examples.extend(Demonstration(group.row(sample, self.prefix_loss)) for sample in kept)

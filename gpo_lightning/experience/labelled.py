@@ -47,7 +47,7 @@ class LabelledResponses(ExperienceBuilder):
 
     Args:
         starts: start states to learn from, in that order.
-        threshold: least reward of a right response.
+        threshold: least success of a right response.
         prefix_loss: whether the kept prefix is learnt too.
     """
 
@@ -68,11 +68,11 @@ class LabelledResponses(ExperienceBuilder):
         for group in groups(trees, self.starts):
             # The same response drawn twice would count twice.
             for sample in {sample.tokens: sample for sample in group.samples}.values():
-                if sample.reward is None:
+                if sample.success is None:
                     counts["ungraded_left_out"] += 1
                     continue
                 row = group.row(sample, self.prefix_loss)
-                labelled.append((LabelledExample(row, sample.reward >= self.threshold), group.tree.problem.id))
+                labelled.append((LabelledExample(row, sample.success >= self.threshold), group.tree.problem.id))
         return labelled
 
     def blank(self) -> Example:

@@ -16,12 +16,14 @@ from gpo_lightning.problems.mixture import Mixture
 from gpo_lightning.problems.mmlu import MMLU
 from gpo_lightning.problems.mmlu_pro import MMLUPro
 from gpo_lightning.problems.modular_chains import ModularChains
-from gpo_lightning.problems.problem import Message, Problem, ProblemSource
+from gpo_lightning.problems.problem import Message, Problem, ProblemSource, Response
 from gpo_lightning.problems.process_bench import ProcessBench
 from gpo_lightning.problems.prompt_check import PromptCheck
 from gpo_lightning.problems.prompt_styles import Chat, Plain, Prompting
 from gpo_lightning.problems.prompting import encode_prompt, encode_solution, encode_steps, turn_end
 from gpo_lightning.problems.reasoning_gym import ReasoningGym
+from gpo_lightning.problems.rewarded import Rewarded, judged
+from gpo_lightning.problems.rows import Rows, problem_source
 from gpo_lightning.problems.table import Columns, Table
 
 __all__ = [
@@ -51,9 +53,14 @@ __all__ = [
     "PromptCheck",
     "Prompting",
     "ReasoningGym",
+    "Response",
+    "Rewarded",
+    "Rows",
     "Table",
     "encode_prompt",
     "encode_solution",
     "encode_steps",
+    "judged",
+    "problem_source",
     "turn_end",
 ]

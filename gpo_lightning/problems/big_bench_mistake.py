@@ -59,7 +59,7 @@ class BigBenchMistake(LabelledSource):
         if not isinstance(steps, list) or not (error is None or 0 <= int(error) < len(steps)):
             raise DataError(f"{row.place}: `steps` must be a list, `mistake_index` the index of one of them or null.")
         said = written(self._problems.form.answer, str(row.columns.get("answer")))
-        outcome = self._problems.grade(problem, said).reward or 0.0
+        outcome = self._problems.grade(problem, said).success or 0.0
         return LabelledTrajectory(
             problem, tuple(f"{step}\n" for step in steps), outcome, None if error is None else int(error)
         )

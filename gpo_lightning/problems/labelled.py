@@ -75,6 +75,6 @@ class PlantedErrors(LabelledSource):
         _, operations = parse_prompt(problem.prompt or "")
         rest = worked_chain(wrong, operations[error + 1 :], error + 1, self.modulus)
         spoilt = [*lines[:error], lines[error].split("=")[0] + f"={wrong}", *rest]
-        outcome = self.problems.grade(problem, "\n".join(spoilt)).reward or 0.0
+        outcome = self.problems.grade(problem, "\n".join(spoilt)).success or 0.0
         texts = (*(line + "\n" for line in spoilt[:-1]), spoilt[-1])
         return LabelledTrajectory(problem, texts, outcome, error)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from gpo_lightning.rewards import Case, Grade, Grader
@@ -50,6 +50,15 @@ class Problem:
         return replace(self, id=id)
 
 
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What the policy answered to a problem: its text, and the token ids it was decoded from."""
+
+    problem: Problem
+    text: str
+    tokens: tuple[int, ...] = ()
+
+
 class ProblemSource(ABC):
     """A set of problems, chosen in YAML by class path, with the grader that can judge its answers."""
 
@@ -77,4 +86,13 @@ class ProblemSource(ABC):
 
     def grade_all(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:
         """The grader's verdicts on responses to problems, in their order."""
-        return self.grader.grade_all([Case(text, problem.answer, problem.metadata) for problem, text in responses])
+        return self.grader.grade_all([case_of(problem, text) for problem, text in responses])
+
+    def grade_responses(self, responses: Sequence[Response]) -> list[Grade]:
+        """Verdicts like :meth:`grade_all`'s, by graders that may look at token ids."""
+        return self.grade_all([(response.problem, response.text) for response in responses])
+
+
+def case_of(problem: Problem, text: str, tokens: Sequence[int] = ()) -> Case:
+    prompt = [asdict(turn) for turn in problem.messages] if problem.messages else problem.prompt or ""
+    return Case(text, problem.answer, problem.metadata, prompt, tokens, problem.id)

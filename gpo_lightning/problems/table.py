@@ -149,7 +149,7 @@ class Table(ProblemSet):
         problems = self.ask(questions)
         answer = self.form.answer
         cases = [Case(written(answer, each.answer), each.answer, each.metadata) for each in problems]
-        right = [grade.reward == 1.0 for grade in self.grader.grade_all(cases)]
+        right = [grade.success == 1.0 for grade in self.grader.grade_all(cases)]
         bad = [question for question, fine in zip(questions, right, strict=True) if not fine]
         for question in bad[:_MOST_NAMED]:
             _log.warning("%s: left out: the grader cannot read the gold answer %r.", question.place, question.answer)

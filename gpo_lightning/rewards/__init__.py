@@ -1,4 +1,4 @@
-"""Is this answer right? One grader per kind of answer; a grader never hangs and never guesses.
+"""What is this response worth, and is it right? One grader per kind of answer; a grader never hangs and never guesses.
 
 Nothing here generates, trains or knows a tokenizer.
 """
@@ -16,11 +16,12 @@ from gpo_lightning.rewards.formats import (
     after_thought,
     first_answer,
 )
-from gpo_lightning.rewards.grader import Case, Grade, Grader
+from gpo_lightning.rewards.grader import Case, Grade, Grader, success_of
 from gpo_lightning.rewards.last_expression import LastExpression
 from gpo_lightning.rewards.marked_answer import MarkedAnswer, marked_answer
 from gpo_lightning.rewards.maths import Maths
 from gpo_lightning.rewards.number import Number
+from gpo_lightning.rewards.rewards import Rewards, as_rewards
 from gpo_lightning.rewards.text import Text
 from gpo_lightning.rewards.workers import grader_incidents
 
@@ -39,11 +40,14 @@ __all__ = [
     "Maths",
     "Number",
     "Phrase",
+    "Rewards",
     "Tagged",
     "Text",
     "Whole",
     "after_thought",
+    "as_rewards",
     "first_answer",
     "grader_incidents",
     "marked_answer",
+    "success_of",
 ]

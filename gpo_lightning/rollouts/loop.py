@@ -62,7 +62,7 @@ class _Search:
             nodes=tuple(self.tree.node(self.prefix(t), without=self.index) for t in steps),
             pending=tuple(probes.pending(self.tree, self.prefix(t)) for t in steps),
             probed=tuple(self.tree.drawn(self.prefix(t), Purpose.PROBE) for t in steps),
-            reward=self.tree.samples[self.index].reward or 0.0,
+            reward=self.tree.samples[self.index].success or 0.0,
             spent=sum(self.tree.spent(self.prefix(t), Purpose.PROBE) for t in steps),
         )
 
@@ -278,9 +278,9 @@ class RolloutLoop:
         if self.plan.mixed_only and not _mixed(tree):
             counts["undecidable_group"] += 1
             return SearchJob(tree, ())
-        candidates = [i for i in tree.trajectories if tree.samples[i].reward is not None]
+        candidates = [i for i in tree.trajectories if tree.samples[i].success is not None]
         if self.plan.explore == "failed":
-            candidates = [i for i in candidates if tree.samples[i].reward == 0]
+            candidates = [i for i in candidates if not tree.samples[i].right]
         chosen = draw.sample(candidates, min(self.plan.explored, len(candidates)))
         bounded = [(index, self._boundaries(tree.samples[index])) for index in sorted(chosen)]
         counts["single_step"] += sum(len(boundaries) <= 2 for _, boundaries in bounded)

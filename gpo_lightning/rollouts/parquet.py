@@ -40,6 +40,8 @@ _SCHEMA = pa.schema(
                     "purpose": pa.string(),
                     "version": pa.int32(),
                     "answer": pa.string(),
+                    "success": pa.float64(),
+                    "parts": pa.map_(pa.string(), pa.float64()),
                     "text": pa.string(),
                 }
             )
@@ -95,7 +97,7 @@ def _row(tree: RolloutTree) -> dict[str, Any]:
         "task": tree.problem.task,
         "problem": json.dumps(asdict(tree.problem), sort_keys=True),
         "prompt": tree.prompt,
-        "samples": [asdict(sample) for sample in tree.samples],
+        "samples": [asdict(sample) | {"parts": list(sample.parts.items())} for sample in tree.samples],
         "curves": [asdict(curve) for curve in tree.curves],
     }
 
@@ -106,6 +108,7 @@ def _tree(row: dict[str, Any]) -> RolloutTree:
     tree = RolloutTree(Problem(**problem), tuple(row["prompt"]))
     for sample in row["samples"]:
         fields: dict[str, Any] = _tuples(sample) | {"purpose": Purpose(sample["purpose"])}
+        fields["parts"] = dict(sample["parts"] or ())
         tree.add(Sample(**fields))
     tree.curves = [ValueCurve(**_tuples(curve)) for curve in row["curves"]]
     return tree

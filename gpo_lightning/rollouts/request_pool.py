@@ -5,7 +5,7 @@ from collections import Counter
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from gpo_lightning.engines import Completion, Engine, Purpose, Request, Sampling, remaining_tokens
-from gpo_lightning.problems import ProblemSource
+from gpo_lightning.problems import ProblemSource, Response
 from gpo_lightning.rewards import Grade
 from gpo_lightning.rollouts.progress import Progress, ProgressListener
 from gpo_lightning.rollouts.seeds import derive_seed
@@ -95,7 +95,11 @@ class RequestPool:
         texts = [
             self._text(prefix + completion.tokens) for (_, prefix), completion in zip(origins, completions, strict=True)
         ]
-        grades = self._source.grade_all([(tree.problem, text) for (tree, _), text in zip(origins, texts, strict=True)])
+        responses = [
+            Response(tree.problem, text, prefix + completion.tokens)
+            for (tree, prefix), text, completion in zip(origins, texts, completions, strict=True)
+        ]
+        grades = self._source.grade_responses(responses)
         for (tree, prefix), completion, text, grade in zip(origins, completions, texts, grades, strict=True):
             self._finished[(tree.problem.id, prefix)] += 1
             self._count(completion, text, grade)
@@ -126,5 +130,7 @@ class RequestPool:
             purpose=self._purpose,
             version=self._engine.version,
             answer=grade.answer,
+            success=grade.success,
+            parts=grade.parts,
             text=text,
         )

@@ -5,13 +5,14 @@ started at some node. Everything else (values, groups, duplicates, rows for the 
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from math import inf, nan
 
 from gpo_lightning.critical.state import Node
 from gpo_lightning.engines import Purpose
 from gpo_lightning.problems import Problem
+from gpo_lightning.rewards import success_of
 
 Tokens = tuple[int, ...]
 
@@ -24,13 +25,16 @@ class Sample:
         tokens: the whole response, without the prompt; ends with end-of-sequence unless truncated.
         start: ``tokens[:start]`` was given, ``tokens[start:]`` was drawn.
         logprobs: rollout log-probs of ``tokens[start:]``.
-        reward: in [0, 1], or ``None`` where the grader could not judge.
+        reward: any finite number, or ``None`` where the grader could not judge.
         reason: the grader's word for the verdict.
         truncated: ended by the token limit.
         purpose: why it was drawn.
         version: weights it was drawn with.
         answer: what the grader took the response to answer; ``None`` where it found nothing.
         text: of the whole response, for people; ``None`` where nobody decoded it.
+        success: in [0, 1]: what values of steps, accuracy and pass@k are made of; where it is not given, the reward
+            if that lies in [0, 1].
+        parts: what each reward function gave, by name.
     """
 
     tokens: Tokens
@@ -43,6 +47,16 @@ class Sample:
     version: int
     answer: str | None = None
     text: str | None = None
+    success: float | None = None
+    parts: Mapping[str, float | None] = field(default_factory=dict[str, float | None])
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "success", success_of(self.reward, self.success))
+
+    @property
+    def right(self) -> bool:
+        """Whether it is a full success."""
+        return self.success is not None and self.success >= 1
 
     @property
     def prefix(self) -> Tokens:
@@ -61,7 +75,7 @@ class ValueCurve:
     Args:
         tokens: the trajectory's response.
         boundaries: ``[n + 1]`` token offsets; step t is ``tokens[boundaries[t]:boundaries[t + 1]]``.
-        values: ``[n + 1]`` V(s_t) before step t; the last is the trajectory's own reward.
+        values: ``[n + 1]`` V(s_t) before step t; the last is the trajectory's own success.
         critical: index of the critical step: the policy is reset to ``tokens[:boundaries[critical]]``.
         trials: ``[n]`` continuations behind each value when it was estimated.
         steps: ``[n]`` text of each step, for people; joined, they are the response's. Empty where nobody decoded it.
@@ -153,9 +167,9 @@ class RolloutTree:
             without: a sample left out: the trajectory under study, whose outcome would bias its own values.
         """
         outcomes = [
-            self.samples[index].reward
+            self.samples[index].success
             for index in sorted(self.through(prefix))
             if index != without and self.samples[index].start <= len(prefix) and self.samples[index].drawn
         ]
-        rewards = tuple(reward for reward in outcomes if reward is not None)
-        return Node(prefix, rewards, ungraded=len(outcomes) - len(rewards))
+        graded = tuple(success for success in outcomes if success is not None)
+        return Node(prefix, graded, ungraded=len(outcomes) - len(graded))

@@ -13,6 +13,7 @@ from gpo_lightning.runs.random_state import random_state, restore_random_state
 from gpo_lightning.runs.rank_states import rank_states, restore_rank_state
 from gpo_lightning.runs.ranks import reduced
 from gpo_lightning.runs.run_directory import run_directory
+from gpo_lightning.runs.settings import settle
 from gpo_lightning.runs.signals import EXIT_CODE, StopSignals
 from gpo_lightning.runs.strategy import check_origin, check_strategy
 from gpo_lightning.runs.watch import Watch
@@ -38,5 +39,6 @@ __all__ = [
     "restore_random_state",
     "restore_rank_state",
     "run_directory",
+    "settle",
     "started_by",
 ]

@@ -177,7 +177,7 @@ class TestBadInput:
             (["--data.problems=gpo_lightning.problems.ChainSum", "--data.problems.heldout_size=2"], "no chat template"),
             (["--model.policy.lora=null", "--model.loss=gpo_lightning.losses.DPO"], "model.policy.lora is null"),
             (["--data.experience=gpo_lightning.experience.PreferencePairs"], "data.experience is PreferencePairs"),
-            (["--trainer.reload_dataloaders_every_n_epochs=0"], "reload_dataloaders_every_n_epochs"),
+            (["--trainer.reload_dataloaders_every_n_epochs=2"], "reload_dataloaders_every_n_epochs"),
             (["--data.sampling.temperature=0"], "data.sampling.temperature"),
             (["--data.sampling.max_tokens=0"], "data.sampling: max_tokens is 0"),
             (["--data.evaluation={top_p: 1.5}"], "data.evaluation: max_tokens is 96, temperature 1, top_p 1.5"),

@@ -49,7 +49,7 @@ def read_turns(trees: Sequence[RolloutTree], reader: TurnReader) -> list[list[Va
     found = [(tree, index, curve) for tree in trees for index, curve in zip(_indices(tree), tree.curves, strict=True)]
     nodes = [_nodes(tree, index, curve) for tree, index, curve in found]
     rewards = [
-        [[reward for i in places if (reward := tree.samples[i].reward) is not None] for places in node[:-1]]
+        [[success for i in places if (success := tree.samples[i].success) is not None] for places in node[:-1]]
         for (tree, _, _), node in zip(found, nodes, strict=True)
     ]
     readings = iter(reader.read(rewards, [curve.values[-1] for _, _, curve in found]))
@@ -167,8 +167,8 @@ class ProblemRecord:
         for its in self.valued:
             for place, node in enumerate(its.nodes):
                 most = _AT_A_TURN if place in its.turning_points else _ELSEWHERE
-                right = [i for i in node if (self.tree.samples[i].reward or 0) > 0.5]
-                wrong = [i for i in node if (self.tree.samples[i].reward or 0) <= 0.5]
+                right = [i for i in node if (self.tree.samples[i].success or 0) > 0.5]
+                wrong = [i for i in node if (self.tree.samples[i].success or 0) <= 0.5]
                 kept |= {*right[:most], *wrong[:most]}
         return kept
 

@@ -1,0 +1,71 @@
+"""Objects as the plain values a configuration names them by: what loggers show and checkpoints bring along."""
+
+import inspect
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+
+def plain(value: Any) -> Any:
+    """A value in numbers, strings, lists and dicts, as YAML would have it.
+
+    >>> from gpo_lightning.losses import GRPO
+    >>> plain(GRPO())["class_path"]
+    'gpo_lightning.losses.GRPO'
+    >>> from gpo_lightning.engines import Sampling
+    >>> plain(Sampling(max_tokens=96))
+    {'max_tokens': 96, 'temperature': 1.0, 'top_p': 1.0}
+    """
+    match value:
+        case None | bool() | int() | float() | str():
+            return value.value if isinstance(value, Enum) else value
+        case Path():
+            return str(value)
+        case set() | frozenset():
+            return sorted(map(plain, cast(set[Any], value)), key=str)
+        case list() | tuple():
+            return [plain(each) for each in cast(list[Any], value)]
+        case _ if isinstance(value, Mapping):
+            return {str(key): plain(each) for key, each in cast(Mapping[Any, Any], value).items()}
+        case partial():
+            call = cast(partial[Any], value)
+            return {"class_path": class_path(call.func), "init_args": plain(call.keywords)}
+        case _ if inspect.isclass(value) or inspect.isroutine(value):
+            return class_path(value)
+        case _:
+            return _object(value)
+
+
+def class_path(what: Any) -> str:
+    """The shortest path that names a class or function: where its package exports it, not where it is written."""
+    module, name = str(what.__module__), str(what.__qualname__)
+    parts = module.split(".")
+    for length in range(1, len(parts)):
+        package = ".".join(parts[:length])
+        if getattr(sys.modules.get(package), name, None) is what:
+            return f"{package}.{name}"
+    return f"{module}.{name}"
+
+
+def _object(value: Any) -> Any:
+    kind = cast(type[Any], type(value))
+    if is_dataclass(kind):
+        arguments = {f.name: plain(getattr(value, f.name)) for f in fields(kind) if f.init and _named(value, f)}
+        if kind.__bases__ == (object,):
+            return arguments
+    else:
+        named = [name for name in inspect.signature(kind).parameters if hasattr(value, name)]
+        arguments = {name: plain(getattr(value, name)) for name in named}
+    return {"class_path": class_path(kind)} | ({"init_args": arguments} if arguments else {})
+
+
+def _named(value: Any, field: Field[Any]) -> bool:
+    """Whether to name an argument; those of other libraries' classes are many, and mostly left at their defaults."""
+    if type(value).__module__.startswith("gpo_lightning."):
+        return True
+    default = field.default if field.default_factory is MISSING else field.default_factory()
+    return bool(getattr(value, field.name) != default)

@@ -1,0 +1,187 @@
+"""Your own problems from Python: a list of dicts, a ``datasets.Dataset``, or the path of a file.
+
+[{"prompt": "What is 17 + 25?", "answer": "42", "topic": "sums"}]
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from gpo_lightning.errors import ConfigError, DataError
+from gpo_lightning.problems.files import Row, read_rows
+from gpo_lightning.problems.problem import Message, Problem, ProblemSource
+from gpo_lightning.problems.prompt_styles import Chat, Form, Prompting
+from gpo_lightning.problems.question import Question, solution
+from gpo_lightning.problems.split import is_heldout
+from gpo_lightning.problems.table import Columns
+from gpo_lightning.rewards import Boxed, Grader, Maths, Number, Text
+
+_FORMS = (
+    "Give a list of dicts, a datasets.Dataset, the path of a .jsonl, .json, .csv or .parquet file, a hub id, or a "
+    "problem source such as gpo_lightning.problems.GSM8K()"
+)
+
+
+class Rows(ProblemSource):
+    r"""Problems of rows: each has a ``prompt``, put to the policy as it is, or a ``question``, asked in the usual way.
+
+    A ``prompt`` is plain text or a list of chat messages; a ``question`` becomes a chat turn that asks for the answer
+    in ``\boxed{}``. Every column of a row reaches the reward functions by name.
+
+    >>> source = Rows([{"prompt": f"{n} + 1 = ?", "answer": str(n + 1)} for n in range(40)])
+    >>> source.train()[0].prompt, source.train()[0].answer
+    ('0 + 1 = ?', '1')
+    >>> len(source.train()) + len(source.heldout())
+    40
+
+    Args:
+        train: rows to learn from; a ``DatasetDict`` brings its ``test`` split along.
+        heldout: rows to evaluate on; ``None`` holds out one in ten of ``train``, by its text.
+        columns: which column holds what; an ``answer`` is not needed where reward functions judge.
+        kind: of the answers, which chooses the grader where no rewards are given.
+        task: name under which results are grouped.
+        prompting: how questions are put.
+    """
+
+    def __init__(
+        self,
+        train: object,
+        heldout: object = None,
+        columns: Columns = Columns(),
+        kind: Literal["maths", "number", "text"] = "maths",
+        task: str = "rows",
+        prompting: Prompting = Chat(),
+    ) -> None:
+        self.columns, self.kind, self.task, self.prompting = columns, kind, task, prompting
+        if isinstance(train, Mapping) and "train" in train:
+            splits = cast(Mapping[str, Any], train)
+            train, heldout = splits["train"], splits.get("test") if heldout is None else heldout
+        self._train = _rows(train, "problems", "train")
+        self._heldout = None if heldout is None else _rows(heldout, "heldout", "test")
+
+    @property
+    def form(self) -> Form:
+        """Answer format of questions."""
+        return self.prompting.form(Form(Boxed()))
+
+    @property
+    def grader(self) -> Grader:
+        graders = {"maths": Maths, "number": Number, "text": Text}
+        return graders[self.kind]()
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether every row to learn from has a gold answer."""
+        return all(row.columns.get(self.columns.answer) is not None for row in self._train)
+
+    def train(self) -> Sequence[Problem]:
+        problems = self._problems["train"]
+        if self._heldout is not None:
+            return problems
+        return [problem for problem in problems if not is_heldout(_text(problem))]
+
+    def heldout(self) -> Sequence[Problem]:
+        if self._heldout is not None:
+            return self._problems["heldout"]
+        return [problem for problem in self._problems["train"] if is_heldout(_text(problem))]
+
+    @cached_property
+    def _problems(self) -> dict[str, list[Problem]]:
+        splits = {"train": self._train, "heldout": self._heldout or []}
+        return {
+            split: [self._problem(f"{self.task}/{split}/{number}", row) for number, row in enumerate(rows)]
+            for split, rows in splits.items()
+        }
+
+    def _problem(self, id: str, row: Row) -> Problem:
+        names = self.columns
+        id = row.text(names.id) if names.id else id
+        answer = row.columns.get(names.answer)
+        answer = "" if answer is None else str(answer).strip()
+        category = row.text(names.category) if names.category else self.task
+        worked = str(row.columns.get(names.solution) or "").strip() if names.solution else ""
+        metadata = _plain({**row.columns, "category": category})
+        if "prompt" in row.columns:
+            return Problem(id, self.task, answer, solution=worked or None, metadata=metadata, **_asked(row))
+        if names.question not in row.columns:
+            there = ", ".join(map(str, row.columns))
+            raise DataError(
+                f"{row.place}: no column 'prompt' and none {names.question!r}; there are: {there}. Rename one, or name "
+                "it: Rows(rows, columns=Columns(question=...))."
+            )
+        question = Question(id, row.text(names.question).strip(), answer, row.place, category, worked or None)
+        put = self.prompting.problem(question, (), Form(Boxed()), self.task)
+        return Problem(
+            id,
+            self.task,
+            answer,
+            put.prompt,
+            put.messages,
+            solution(question, self.form.answer),
+            {**metadata, **put.metadata},
+            put.template_options,
+        )
+
+
+def problem_source(problems: object) -> ProblemSource:
+    """The source itself, or one made of rows, a data set, a path or a hub id.
+
+    >>> type(problem_source([{"prompt": "1 + 1 = ?", "answer": "2"}])).__name__
+    'Rows'
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    return problems if isinstance(problems, ProblemSource) else Rows(problems)
+
+
+def _rows(given: object, argument: str, split: str) -> list[Row]:
+    """Rows with their places.
+
+    Raises:
+        ConfigError: there are none in what was given.
+        DataError: one of them is no row.
+    """
+    if isinstance(given, str | Path):
+        return read_rows(str(given), split)
+    if isinstance(given, type):
+        raise ConfigError(f"{argument} is the class {given.__name__}; write {given.__name__}(...). {_FORMS}.")
+    if isinstance(given, Mapping) or not isinstance(given, Iterable) or hasattr(given, "to_records"):
+        hint = " For a DataFrame: problems=frame.to_dict('records')." if hasattr(given, "to_records") else ""
+        raise ConfigError(f"{argument} is of type {type(given).__name__}.{hint} {_FORMS}.")
+    rows: list[Row] = []
+    for number, columns in enumerate(cast(Iterable[Any], given)):
+        if not isinstance(columns, Mapping):
+            raise DataError(f"{argument}[{number}] is {columns!r:.60}, not a dict of columns. {_FORMS}.")
+        rows.append(Row(f"{argument}[{number}]", dict(cast(Mapping[str, Any], columns))))
+    if not rows:
+        raise ConfigError(f"{argument} has no rows. {_FORMS}.")
+    return rows
+
+
+def _asked(row: Row) -> dict[str, Any]:
+    """The fields of a problem that hold the row's prompt."""
+    prompt = row.columns["prompt"]
+    if isinstance(prompt, str):
+        return {"prompt": row.text("prompt")}
+    try:
+        turns = tuple(Message(str(turn["role"]), str(turn["content"])) for turn in prompt)
+    except (TypeError, KeyError, ValueError) as error:
+        raise DataError(
+            f"{row.place}: prompt is {prompt!r:.80}; it must be a text, or a list of chat messages "
+            '{"role": "user", "content": ...}.'
+        ) from error
+    if not turns:
+        raise DataError(f"{row.place}: prompt has no messages.")
+    return {"messages": turns}
+
+
+def _plain(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns as rollouts can be written with: what JSON has no words for (dates, images) becomes text."""
+    return json.loads(json.dumps(columns, default=str))
+
+
+def _text(problem: Problem) -> str:
+    return problem.prompt or "\n".join(turn.content for turn in problem.messages)
