@@ -4,6 +4,7 @@ Installed as ``gpo_lightning.callbacks``. Nothing here changes what is learnt.
 """
 
 from gpo_lightning.callbacks.benchmark_evaluation import BenchmarkEvaluation
+from gpo_lightning.callbacks.exact_success import ExactSuccess
 from gpo_lightning.callbacks.metrics_log import MetricsLog
 from gpo_lightning.callbacks.model_export import ModelExport
 from gpo_lightning.callbacks.rollout_log import RolloutLog
@@ -14,6 +15,7 @@ from gpo_lightning.callbacks.token_budget import TokenBudget
 
 __all__ = [
     "BenchmarkEvaluation",
+    "ExactSuccess",
     "MetricsLog",
     "ModelExport",
     "RolloutLog",

@@ -1,4 +1,4 @@
-"""The command line: ``gpo fit | validate | test | predict | explore | export | report``."""
+"""The command line: ``gpo fit | validate | test | predict | explore | diagnose | export | report``."""
 
 import os
 import subprocess
@@ -37,11 +37,11 @@ class WarmStart:
 
 
 class GPOCLI(LightningCLI):
-    """LightningCLI with the module, data module and trainer of this package, and two subcommands more."""
+    """LightningCLI with the module, data module and trainer of this package, and three subcommands more."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        own = {"explore": {"model", "datamodule"}, "export": {"model", "datamodule"}}
+        own = {name: {"model", "datamodule"} for name in ("explore", "diagnose", "export")}
         return {**LightningCLI.subcommands(), **own}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:

@@ -28,17 +28,11 @@ from gpo_lightning.policy import Policy
 from gpo_lightning.problems import LabelledSource, LabelledTrajectory, Problem, ProblemSource, PromptCheck
 from gpo_lightning.problems.rewarded import AnyProblems, AnyRewards, judged
 from gpo_lightning.rewards import grader_incidents
-from gpo_lightning.rollouts import (
-    Clock,
-    ProblemOrder,
-    ProgressListener,
-    RolloutLoop,
-    RolloutPlan,
-    Rollouts,
-    RolloutTree,
-    read_trees,
-)
+from gpo_lightning.rollouts import Clock, ProblemOrder, RolloutLoop, RolloutPlan, Rollouts, RolloutTree
+from gpo_lightning.rollouts.parquet import read_trees
+from gpo_lightning.rollouts.progress import ProgressListener
 from gpo_lightning.rollouts.seeds import derive_seed
+from gpo_lightning.rollouts.starts import Critical, StartStates
 from gpo_lightning.rollouts.work_queue import SearchJob, WorkQueue, dynamic_balance, static_balance
 from gpo_lightning.runs import (
     JOURNAL,
@@ -75,6 +69,7 @@ class RolloutDataModule(LightningDataModule):
         segmenter: cuts responses into steps.
         search: spends the probes that value the steps.
         selector: chooses the critical step.
+        starts: choose where groups start beside the prompt: at critical steps, which the search finds, or elsewhere.
         experience: turns trees into examples; ``null`` takes what the loss reads, with its defaults.
         micro_batch: examples that go through the policy together. An optimiser step has ``micro_batch`` times
             ``trainer.accumulate_grad_batches`` times the number of ranks; an iteration, as many steps as its
@@ -97,6 +92,7 @@ class RolloutDataModule(LightningDataModule):
         segmenter: Segmenter = Newline(),
         search: SearchStrategy = ChangePoint(),
         selector: Selector = MaxAdvantage(),
+        starts: StartStates = Critical(),
         experience: ExperienceBuilder | None = None,
         micro_batch: int = 8,
         refresh_every: int = 1,
@@ -108,12 +104,9 @@ class RolloutDataModule(LightningDataModule):
         rewards: AnyRewards = None,
     ) -> None:
         super().__init__()
-        self.problems, self.plan, self.sampling = (
-            judged(problems, rewards),
-            plan,
-            sampling.checked("data.sampling"),
-        )
-        self.segmenter, self.search, self.selector = segmenter, search, selector
+        self.problems, self.plan = judged(problems, rewards), plan
+        self.sampling = sampling.checked("data.sampling")
+        self.segmenter, self.search, self.selector, self.starts = segmenter, search, selector, starts
         self.micro_batch, self.refresh_every, self.saved = micro_batch, refresh_every, saved
         self.evaluation = (evaluation or Sampling(sampling.max_tokens, temperature=0.0)).checked("data.evaluation")
         self.evaluation_samples, self.seed = evaluation_samples, seed
@@ -189,6 +182,7 @@ class RolloutDataModule(LightningDataModule):
             listener=self.listener,
             balance=self._balance,
             rank=self._rank,
+            starts=self.starts,
         )
 
     def _balance(self, own: Sequence[SearchJob]) -> WorkQueue:

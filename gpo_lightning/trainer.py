@@ -16,10 +16,10 @@ from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADER
 from gpo_lightning.callbacks.rollout_progress import RolloutProgress
 from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError, Interrupted
-from gpo_lightning.evaluation import errors_found, explorer
+from gpo_lightning.evaluation import Diagnosis, diagnose, errors_found, explorer
 from gpo_lightning.module import GPOModule
 from gpo_lightning.problems import LabelledSource
-from gpo_lightning.rollouts import Rollouts, write_trees
+from gpo_lightning.rollouts import Frontier, Rollouts, write_trees
 from gpo_lightning.runs import (
     JOURNAL,
     AtomicCheckpointIO,
@@ -39,7 +39,7 @@ from gpo_lightning.runs.signals import EXIT_CODE, requeue, requeued, stopped
 
 
 class GPOTrainer(Trainer):
-    """Adds the subcommands ``explore`` and ``export``, and loses nothing when a fit is stopped.
+    """Adds the subcommands ``explore``, ``diagnose`` and ``export``, and loses nothing when a fit is stopped.
 
     ``began`` is the time (seconds since the epoch) at which the command was given, where there was one.
     """
@@ -194,6 +194,37 @@ class GPOTrainer(Trainer):
         print(f"{len(rollouts.trees)} problems, {curves} trajectories explored.")
         print(f"Rollouts: {output / 'rollouts.parquet'}\nReport:   {output / 'report.html'} (open it in a browser)")
         return rollouts
+
+    def diagnose(
+        self,
+        model: GPOModule,
+        datamodule: RolloutDataModule,
+        iterations: int = 8,
+        ckpt_path: str | None = None,
+    ) -> Diagnosis:
+        """Say whether critical steps would help a policy on problems, before training it.
+
+        Batches of rollouts are drawn at the present weights; how well the gradient of each method's batch points where
+        success rises, for the tokens it cost, is printed as a table and in words.
+
+        Args:
+            model: the policy.
+            datamodule: problems and engine; ``data.plan`` says how large a batch is.
+            iterations: batches; the more, the finer the differences that can be told.
+            ckpt_path: checkpoint whose trained weights are examined.
+        """
+        self._load(model, ckpt_path)
+        RolloutProgress().report(datamodule)
+        try:
+            searched = datamodule.starts.searches and datamodule.plan.reset_probability > 0
+            made = [datamodule.explore(model.policy, i).trees for i in range(iterations)] if searched else []
+            datamodule.starts = Frontier()
+            frontier = [datamodule.explore(model.policy, i).trees for i in range(iterations)]
+            found = diagnose(model.policy, frontier, made)
+        finally:
+            datamodule.close()
+        print("\n".join([found.table(), "", *found.advice()]))
+        return found
 
     def export(
         self,

@@ -37,5 +37,14 @@ def token_pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
     return pieces
 
 
+def line_offsets(pieces: Sequence[str]) -> list[int]:
+    """Token offsets at which lines begin, the first at 0.
+
+    >>> line_offsets(["a", "1", "\\n", "b"])
+    [0, 3]
+    """
+    return [0, *(index + 1 for index, piece in enumerate(pieces) if "\n" in piece)]
+
+
 def _decode(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
     return cast(str, tokenizer.decode(list(tokens), skip_special_tokens=True))

@@ -8,6 +8,7 @@ from gpo_lightning.experience.actions import ActionBatch, ActionExample, ActionE
 from gpo_lightning.experience.advantages import AdvantageEstimator, GroupMean, LeaveOneOut, NoBaseline
 from gpo_lightning.experience.best_of import BestOf
 from gpo_lightning.experience.builder import ExperienceBuilder
+from gpo_lightning.experience.credit import Credit, FromCriticalStep, Outcome, Segments, Siblings
 from gpo_lightning.experience.demonstration import Demonstration, Demonstrations, RightResponses, solution_trees
 from gpo_lightning.experience.example import Batch, Example, Row, Rows, Scores
 from gpo_lightning.experience.groups import Group, Start, groups
@@ -25,10 +26,12 @@ __all__ = [
     "AdvantageEstimator",
     "Batch",
     "BestOf",
+    "Credit",
     "Demonstration",
     "Demonstrations",
     "Example",
     "ExperienceBuilder",
+    "FromCriticalStep",
     "Group",
     "GroupMean",
     "LabelledBatch",
@@ -39,6 +42,7 @@ __all__ = [
     "MicroBatch",
     "MismatchedResponses",
     "NoBaseline",
+    "Outcome",
     "Overlong",
     "PairBatch",
     "PairExample",
@@ -49,6 +53,8 @@ __all__ = [
     "Row",
     "Rows",
     "Scores",
+    "Segments",
+    "Siblings",
     "SoftPunishment",
     "Start",
     "ValuedSteps",

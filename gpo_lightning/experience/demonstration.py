@@ -67,7 +67,7 @@ class RightResponses(_Imitation):
         prefix_loss: whether the kept prefix is learnt too.
     """
 
-    starts: Sequence[Start] = ("critical", "prompt")
+    starts: Sequence[Start] = ("critical", "frontier", "prompt")
     keep: Literal["right", "best"] = "right"
     threshold: float = 0.5
     prefix_loss: bool = False

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from gpo_lightning.engines import Purpose
 from gpo_lightning.experience.example import Row
 from gpo_lightning.rollouts import RolloutTree, Sample
 
-Start = Literal["critical", "prompt", "probe"]
-"""Start states: before a critical step, at the prompt, or at any other probed prefix."""
+Start = Literal["critical", "frontier", "prompt", "probe"]
+"""Start states: before a critical step, at another prefix that was reset to, at the prompt, or where a probe began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,10 @@ def _prefixes(tree: RolloutTree, start: Start) -> list[tuple[int, ...]]:
             return [curve.critical_prefix for curve in tree.curves]
         case "prompt":
             return [()]
-        case "probe":
+        case "frontier" | "probe":
             critical = {curve.critical_prefix for curve in tree.curves}
-            probed = dict.fromkeys(sample.prefix for sample in tree.samples if sample.start)
-            return [prefix for prefix in probed if prefix not in critical]
+            begun = [sample for sample in tree.samples if sample.start and sample.prefix not in critical]
+            reset = dict.fromkeys(sample.prefix for sample in begun if sample.purpose is Purpose.RESET)
+            if start == "frontier":
+                return list(reset)
+            return [prefix for prefix in dict.fromkeys(sample.prefix for sample in begun) if prefix not in reset]

@@ -51,7 +51,7 @@ class LabelledResponses(ExperienceBuilder):
         prefix_loss: whether the kept prefix is learnt too.
     """
 
-    starts: Sequence[Start] = ("critical", "prompt")
+    starts: Sequence[Start] = ("critical", "frontier", "prompt")
     threshold: float = 0.5
     prefix_loss: bool = False
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gpo_lightning.errors import ConfigError
 from gpo_lightning.experience.actions import ActionBatch, ActionExample, ActionExperience, finite, spread_over_rows
 from gpo_lightning.experience.advantages import AdvantageEstimator, GroupMean
+from gpo_lightning.experience.credit import Credit, Outcome
 from gpo_lightning.experience.example import Example
 from gpo_lightning.experience.groups import Group, Start, groups
 from gpo_lightning.experience.overlong import Overlong
@@ -30,13 +32,15 @@ class PolicyGradient(ActionExperience):
             or whitening over the whole iteration, learns from them.
         overlong: what becomes of responses near or at the token limit; ``null`` leaves them as they are graded.
         prefix_loss: whether the kept prefix is learnt too.
+        credit: which tokens of a response answer for its advantage.
     """
 
-    starts: Sequence[Start] = ("critical", "prompt")
+    starts: Sequence[Start] = ("critical", "frontier", "prompt")
     estimator: AdvantageEstimator = GroupMean()
     keep_uniform: bool = False
     overlong: Overlong | None = None
     prefix_loss: bool = False
+    credit: Credit = Outcome()
 
     @property
     def least_group(self) -> int:
@@ -57,7 +61,7 @@ class PolicyGradient(ActionExperience):
         rewards = [sample.reward if shaping is None else shaping.reward(sample) for sample in group.samples]
         advantages = self.estimator.advantages(rewards)
         compares = self.estimator.least_group > 1
-        if compares and not self.keep_uniform and not any(advantages):
+        if compares and not self.keep_uniform and not any(advantages) and not self.credit.teaches(group):
             counts["uniform_group"] += 1
             return []
         examples: list[ActionExample] = []
@@ -70,7 +74,9 @@ class PolicyGradient(ActionExperience):
             elif shaping is not None and not shaping.learns(sample):
                 counts["truncated_left_out"] += 1
             else:
-                examples.append(ActionExample(row, (advantage,) * len(row.actions), reward, number))
+                drawn = self.credit.by_token(group, sample, advantage)
+                kept = (advantage,) * (len(row.actions) - len(drawn))
+                examples.append(ActionExample(row, kept + drawn, reward, number))
         return examples
 
     def reestimate(self, batches: Sequence[ActionBatch], rewards: Sequence[Tensor]) -> list[ActionBatch]:
@@ -79,7 +85,15 @@ class PolicyGradient(ActionExperience):
         Args:
             batches: all of this rank's, so that every group is whole.
             rewards: ``[R]`` of each batch.
+
+        Raises:
+            ConfigError: credit is spread unevenly over a response, by rewards that these are not.
         """
+        if not isinstance(self.credit, Outcome):
+            raise ConfigError(
+                f"data.experience.credit is {type(self.credit).__name__}, but the loss takes a penalty from rewards "
+                "and estimates advantages anew. Take the penalty out of the reward, or leave credit at Outcome."
+            )
         flat = torch.cat([row_rewards.double() for row_rewards in rewards]).tolist()
         numbers = torch.cat([batch.groups for batch in batches]).tolist()
         places: dict[int, list[int]] = {}

@@ -49,7 +49,7 @@ class PreferencePairs(ExperienceBuilder):
             the difference of summed log-probabilities (DPO), and nowhere else.
     """
 
-    starts: Sequence[Start] = ("critical", "prompt")
+    starts: Sequence[Start] = ("critical", "frontier", "prompt")
     pairs: int = 4
     prefix_loss: bool = False
 

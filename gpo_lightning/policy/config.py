@@ -21,7 +21,7 @@ class PolicyConfig:
     """What the policy is made of.
 
     Args:
-        base: base model: ``tiny`` or ``smollm2`` (embedded), a local directory, or a hub id.
+        base: base model: ``tiny``, a warm start of it (``tiny:ledger-8``), ``smollm2``, a local directory, or a hub id.
         revision: branch, tag or commit of a base model on the hub; ``null`` takes the newest.
         lora: the adapter that is trained; ``null`` trains every weight of the base model.
         adapter: directory of an adapter to go on from; its own settings replace ``lora``.

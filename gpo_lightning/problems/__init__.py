@@ -6,16 +6,21 @@ Nothing here generates, and only `prompting` knows a tokenizer.
 from gpo_lightning.problems.aime import AIME
 from gpo_lightning.problems.bbh import BBH
 from gpo_lightning.problems.big_bench_mistake import BigBenchMistake
+from gpo_lightning.problems.carry_addition import CarryAddition
 from gpo_lightning.problems.chain_sum import ChainSum
+from gpo_lightning.problems.checked import Checked, Step
 from gpo_lightning.problems.competition_math import MATH, MATH500
 from gpo_lightning.problems.decontaminated import Decontaminated
 from gpo_lightning.problems.gsm8k import GSM8K
 from gpo_lightning.problems.labelled import LabelledSource, LabelledTrajectory, PlantedErrors
+from gpo_lightning.problems.ledger import Ledger
 from gpo_lightning.problems.leg_counting import LegCounting
 from gpo_lightning.problems.mixture import Mixture
 from gpo_lightning.problems.mmlu import MMLU
 from gpo_lightning.problems.mmlu_pro import MMLUPro
 from gpo_lightning.problems.modular_chains import ModularChains
+from gpo_lightning.problems.parities import Parities
+from gpo_lightning.problems.path_star import PathStar
 from gpo_lightning.problems.problem import Message, Problem, ProblemSource, Response
 from gpo_lightning.problems.process_bench import ProcessBench
 from gpo_lightning.problems.prompt_check import PromptCheck
@@ -34,17 +39,22 @@ __all__ = [
     "MATH500",
     "MMLU",
     "BigBenchMistake",
+    "CarryAddition",
     "ChainSum",
     "Chat",
+    "Checked",
     "Columns",
     "Decontaminated",
     "LabelledSource",
     "LabelledTrajectory",
+    "Ledger",
     "LegCounting",
     "MMLUPro",
     "Message",
     "Mixture",
     "ModularChains",
+    "Parities",
+    "PathStar",
     "Plain",
     "PlantedErrors",
     "Problem",
@@ -56,6 +66,7 @@ __all__ = [
     "Response",
     "Rewarded",
     "Rows",
+    "Step",
     "Table",
     "encode_prompt",
     "encode_solution",

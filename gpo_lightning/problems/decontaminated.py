@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 
 from gpo_lightning.problems.problem import Problem, ProblemSource
@@ -47,6 +47,12 @@ class Decontaminated(ProblemSource):
 
     def grade_all(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:
         return self.problems.grade_all(responses)
+
+    def state_key(self, problem: Problem, prefix: str) -> Hashable | None:
+        return self.problems.state_key(problem, prefix)
+
+    def tells_states(self, problem: Problem) -> bool:
+        return self.problems.tells_states(problem)
 
     @cached_property
     def _divided(self) -> tuple[list[Problem], list[Problem]]:

@@ -1,7 +1,7 @@
 """Several problem sources as one, each problem judged by the grader of its own source."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -58,6 +58,12 @@ class Mixture(ProblemSource):
     @property
     def counts(self) -> Mapping[str, int]:
         return sum((Counter(source.counts) for source in self.sources.values()), Counter[str]())
+
+    def state_key(self, problem: Problem, prefix: str) -> Hashable | None:
+        return self.sources[problem.metadata[_SOURCE]].state_key(problem, prefix)
+
+    def tells_states(self, problem: Problem) -> bool:
+        return self.sources[problem.metadata[_SOURCE]].tells_states(problem)
 
     def train(self) -> Sequence[Problem]:
         return [_named(name, problem) for name, source in self.sources.items() for problem in source.train()]

@@ -12,18 +12,16 @@ An answer guessed blindly is right once in 97. This file knows nothing of tokens
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.problems.problem import Problem, ProblemSource
-from gpo_lightning.problems.split import is_heldout
+from gpo_lightning.problems.checked import Checked, Slips, Step, never, value_so_far
+from gpo_lightning.problems.problem import Problem
 from gpo_lightning.rewards import Grader, MarkedAnswer
 
 ANSWER_MARK = "#"
-_MOST_DRAWS = 200
-
 _OPERATION = re.compile(r"[a-z]([-+*])(\d+)")
 _PROMPT = re.compile(r"(\d+)((?:[a-z][-+*]\d+)+)\?\n")
 
@@ -101,7 +99,7 @@ def check_steps(prompt: str, response: str, modulus: int = 97) -> int | None:
     return None if len(written) == len(expected) else len(expected)
 
 
-class ModularChains(ProblemSource):
+class ModularChains(Checked):
     """Random chains; the same options give the same problems in the same order.
 
     Args:
@@ -114,6 +112,9 @@ class ModularChains(ProblemSource):
         largest_addend: `+` and `-` take operands from 1 to this.
         largest_factor: `*` takes operands from 2 to this.
     """
+
+    task = "modular_chains"
+    answer_mark = ANSWER_MARK
 
     def __init__(
         self,
@@ -128,9 +129,8 @@ class ModularChains(ProblemSource):
     ) -> None:
         if not 1 <= steps <= len(ascii_lowercase):
             raise ConfigError(f"steps={steps}: a chain has 1 to {len(ascii_lowercase)} operations, one letter each")
-        self.steps, self.modulus = steps, modulus
-        self.train_size, self.heldout_size = train_size, heldout_size
-        self.seed, self.heldout_seed = seed, heldout_seed
+        super().__init__(steps, train_size, heldout_size, seed, heldout_seed)
+        self.modulus = modulus
         self._operations = [Operation(symbol, n) for symbol in "+-" for n in range(1, largest_addend + 1)]
         self._factors = [Operation("*", n) for n in range(2, largest_factor + 1)]
 
@@ -138,40 +138,16 @@ class ModularChains(ProblemSource):
     def grader(self) -> Grader:
         return MarkedAnswer(ANSWER_MARK)
 
-    def train(self) -> Sequence[Problem]:
-        return self._draw(self.train_size, self.seed, heldout=False)
+    def state_key(self, problem: Problem, prefix: str) -> Hashable:
+        return value_so_far(prefix)
 
-    def heldout(self) -> Sequence[Problem]:
-        return self._draw(self.heldout_size, self.heldout_seed, heldout=True)
-
-    def _draw(self, size: int, seed: int, *, heldout: bool) -> list[Problem]:
-        draw = random.Random(f"{seed}/{heldout}/{self.steps}")
-        prompts: dict[str, None] = {}
-        for _ in range(_MOST_DRAWS * size):
-            if len(prompts) == size:
-                break
-            prompt = self._prompt(draw)
-            if is_heldout(prompt) == heldout:
-                prompts[prompt] = None
-        if len(prompts) < size:
-            raise ConfigError(
-                f"data.problems: there are not {size} different chains of steps={self.steps}; "
-                "ask for fewer, or for longer ones."
-            )
-        return [self._problem(prompt) for prompt in prompts]
-
-    def _prompt(self, draw: random.Random) -> str:
+    def prompt(self, draw: random.Random) -> str:
         kinds = (self._operations, self._factors)
         operations = [draw.choice(draw.choices(kinds, weights=(2, 1))[0]) for _ in range(self.steps)]
         return chain_prompt(draw.randrange(self.modulus), operations)
 
-    def _problem(self, prompt: str) -> Problem:
-        solution = worked_solution(prompt, self.modulus)
-        return Problem(
-            id=f"modular_chains/{prompt.strip()}",
-            task="modular_chains",
-            answer=solution.rpartition(ANSWER_MARK)[2],
-            prompt=prompt,
-            solution=solution,
-            metadata={"steps": self.steps},
-        )
+    def solve(self, prompt: str, slips: Slips = never, draw: random.Random | None = None) -> list[Step]:
+        """The author's slip is to add where the chain subtracts or multiplies."""
+        start, operations = parse_prompt(prompt)
+        read = [Operation("+", op.operand) if op.symbol != "+" and slips() else op for op in operations]
+        return [Step(line) for line in worked_chain(start, read, 0, self.modulus)]

@@ -1,7 +1,7 @@
 """The question the policy is asked, and the role of those who supply questions."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -79,6 +79,18 @@ class ProblemSource(ABC):
     def counts(self) -> Mapping[str, int]:
         """What was left out of the problems, by the reason why; known once they were asked for."""
         return {}
+
+    def state_key(self, problem: Problem, prefix: str) -> Hashable | None:
+        """What the future of a response depends on after ``prefix``, where that is less than its whole text.
+
+        Responses with equal keys are in the same state, and share their outcomes (GiGPO, 2505.10978). The key must not
+        tell whether the prefix is right. ``None``, the default: only responses with the same tokens share a state.
+        """
+        return None
+
+    def tells_states(self, problem: Problem) -> bool:
+        """Whether :meth:`state_key` has something to say of this problem's responses."""
+        return type(self).state_key is not ProblemSource.state_key
 
     def grade(self, problem: Problem, response: str) -> Grade:
         """The grader's verdict on ``response`` to ``problem``."""

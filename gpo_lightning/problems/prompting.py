@@ -131,7 +131,7 @@ def _encode(problem: Problem, text: str, tokenizer: Tokenizer) -> tuple[int, ...
     except Exception as error:  # a tokenizer without an unknown token raises a bare Exception
         raise ConfigError(
             f"data.problems: the tokenizer of model.policy.base={tokenizer.name_or_path!r} cannot encode "
-            f"{named(problem)}: {error}. The embedded model `tiny` only knows data.problems=ModularChains."
+            f"{named(problem)}: {error}. The embedded model `tiny` knows numbers to 96, + - * = ? # and a to z."
         ) from error
 
 

@@ -23,6 +23,7 @@ from gpo_lightning.rewards.maths import Maths
 from gpo_lightning.rewards.number import Number
 from gpo_lightning.rewards.rewards import Rewards, as_rewards
 from gpo_lightning.rewards.text import Text
+from gpo_lightning.rewards.verbatim import Verbatim
 from gpo_lightning.rewards.workers import grader_incidents
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Rewards",
     "Tagged",
     "Text",
+    "Verbatim",
     "Whole",
     "after_thought",
     "as_rewards",

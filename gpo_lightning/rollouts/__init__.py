@@ -11,20 +11,36 @@ from gpo_lightning.rollouts.parquet import read_trees, write_trees
 from gpo_lightning.rollouts.plan import RolloutPlan
 from gpo_lightning.rollouts.progress import Progress, ProgressListener
 from gpo_lightning.rollouts.ranks import gather
+from gpo_lightning.rollouts.starts import (
+    Attempts,
+    Critical,
+    FirstMistake,
+    Frontier,
+    PromptOnly,
+    StartStates,
+    frontier_depth,
+)
 from gpo_lightning.rollouts.tree import RolloutTree, Sample, ValueCurve
 
 __all__ = [
+    "Attempts",
     "Clock",
+    "Critical",
+    "FirstMistake",
+    "Frontier",
     "Node",
     "ProblemOrder",
     "Progress",
     "ProgressListener",
+    "PromptOnly",
     "RolloutLoop",
     "RolloutPlan",
     "RolloutTree",
     "Rollouts",
     "Sample",
+    "StartStates",
     "ValueCurve",
+    "frontier_depth",
     "gather",
     "read_trees",
     "write_trees",

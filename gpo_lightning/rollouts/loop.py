@@ -6,6 +6,7 @@ The data flow of the paper's method in one place; it knows nothing of losses, tr
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -13,14 +14,23 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from gpo_lightning.critical import ChangePoint, MaxAdvantage, Newline, SearchStrategy, Segmenter, Selector
 from gpo_lightning.critical.state import TrajectoryState
-from gpo_lightning.critical.token_text import token_pieces
+from gpo_lightning.critical.token_text import line_offsets, token_pieces
 from gpo_lightning.engines import Engine, Purpose, Sampling, remaining_tokens
-from gpo_lightning.problems import LabelledTrajectory, Problem, ProblemSource, encode_prompt, encode_steps
+from gpo_lightning.problems import (
+    Checked,
+    LabelledTrajectory,
+    Problem,
+    ProblemSource,
+    encode_prompt,
+    encode_solution,
+    encode_steps,
+)
 from gpo_lightning.rollouts.clock import Clock
 from gpo_lightning.rollouts.plan import RolloutPlan
 from gpo_lightning.rollouts.progress import ProgressListener
 from gpo_lightning.rollouts.request_pool import RequestPool
 from gpo_lightning.rollouts.seeds import derive_seed, derived_random
+from gpo_lightning.rollouts.starts import Attempts, Critical, StartStates
 from gpo_lightning.rollouts.tree import RolloutTree, Sample, ValueCurve
 from gpo_lightning.rollouts.work_queue import Balance, SearchJob, WorkQueue
 
@@ -85,6 +95,7 @@ class RolloutLoop:
         listener: told about progress.
         balance: how ranks share the searches; by default each searches what it has sampled.
         rank: of this process; engines of different ranks draw differently.
+        starts: choose where groups start beside the prompt.
     """
 
     def __init__(
@@ -101,11 +112,13 @@ class RolloutLoop:
         listener: ProgressListener | None = None,
         balance: Balance = WorkQueue,
         rank: int = 0,
+        starts: StartStates = Critical(),
     ) -> None:
         self.engine, self.tokenizer, self.source = engine, tokenizer, source
         self.plan, self.sampling = plan, sampling
         self.segmenter, self.search, self.selector = segmenter, search, selector
         self.seed, self.listener, self.balance, self.rank = seed, listener, balance, rank
+        self.starts = starts
 
     def run(
         self, policy: "Policy", problems: Sequence[Problem], iteration: int = 0, reserve: Sequence[Problem] = ()
@@ -273,7 +286,7 @@ class RolloutLoop:
     def _choose(self, tree: RolloutTree, iteration: int, counts: Counter[str]) -> SearchJob:
         """The trajectories of a tree to explore; there may be none."""
         draw = derived_random(self.seed, iteration, "explore", tree.problem.id)
-        if draw.random() >= self.plan.reset_probability:
+        if not self.starts.searches or draw.random() >= self.plan.reset_probability:
             return SearchJob(tree, ())
         if self.plan.mixed_only and not _mixed(tree):
             counts["undecidable_group"] += 1
@@ -290,9 +303,9 @@ class RolloutLoop:
         return self.segmenter.boundaries(token_pieces(self.tokenizer, sample.tokens), sample.logprobs)
 
     def _reset(self, trees: Sequence[RolloutTree], iteration: int, counts: Counter[str]) -> None:
-        """Bring the group at every critical prefix to size; the probes made there are part of it."""
+        """Bring the group at every start state to size; the probes made there are part of it."""
         pool = self._pool(Purpose.RESET, iteration, counts)
-        places = {(id(tree), curve.critical_prefix): tree for tree in trees for curve in tree.curves}
+        places = {(id(tree), prefix): tree for tree in trees for prefix in self._starts(tree, iteration, counts)}
         for round_ in range(1, self.plan.reset_rounds + 1):
             for (_, prefix), tree in places.items():
                 group = tree.group(prefix)
@@ -301,6 +314,30 @@ class RolloutLoop:
                     pool.submit(tree, prefix, max(0, self.plan.resets * round_ - len(group)))
             while pool.collect():
                 pass
+
+    def _starts(self, tree: RolloutTree, iteration: int, counts: Counter[str]) -> list[tuple[int, ...]]:
+        """Where groups of a problem start beside the prompt."""
+        draw = derived_random(self.seed, iteration, "starts", tree.problem.id)
+        attempts = Attempts(tree, self._boundaries, partial(self._solution, tree), partial(self._first_wrong, tree))
+        prefixes = self.starts.prefixes(attempts, draw)
+        if not self.starts.searches:
+            counts["moved_group" if prefixes else "group_stays_at_prompt"] += 1
+        return prefixes
+
+    def _solution(self, tree: RolloutTree) -> Sample | None:
+        eos = self.tokenizer.eos_token_id
+        tokens = encode_solution(tree.problem, self.tokenizer, (eos,)) if isinstance(eos, int) else None
+        if tokens is None:
+            return None
+        return Sample(tokens, 0, (), 1.0, "given", False, Purpose.SOLUTION, self.engine.version)
+
+    def _first_wrong(self, tree: RolloutTree, sample: Sample) -> int | None:
+        """Token offset of the first wrong step, where the source can check steps."""
+        if not isinstance(self.source, Checked):
+            return None
+        pieces = token_pieces(self.tokenizer, sample.tokens)
+        line, offsets = self.source.first_wrong(tree.problem, "".join(pieces)), line_offsets(pieces)
+        return offsets[line] if line is not None and line < len(offsets) else None
 
     def _pool(self, purpose: Purpose, iteration: int, counts: Counter[str]) -> RequestPool:
         seed = derive_seed(self.seed, iteration)

@@ -43,6 +43,7 @@ _SCHEMA = pa.schema(
                     "success": pa.float64(),
                     "parts": pa.map_(pa.string(), pa.float64()),
                     "text": pa.string(),
+                    "states": pa.list_(pa.struct({"offset": pa.int32(), "state": pa.string()})),
                 }
             )
         ),
@@ -97,7 +98,9 @@ def _row(tree: RolloutTree) -> dict[str, Any]:
         "task": tree.problem.task,
         "problem": json.dumps(asdict(tree.problem), sort_keys=True),
         "prompt": tree.prompt,
-        "samples": [asdict(sample) | {"parts": list(sample.parts.items())} for sample in tree.samples],
+        "samples": [
+            asdict(sample) | {"parts": list(sample.parts.items()), "states": _named(sample)} for sample in tree.samples
+        ],
         "curves": [asdict(curve) for curve in tree.curves],
     }
 
@@ -107,11 +110,16 @@ def _tree(row: dict[str, Any]) -> RolloutTree:
     problem["messages"] = tuple(Message(**message) for message in problem["messages"])
     tree = RolloutTree(Problem(**problem), tuple(row["prompt"]))
     for sample in row["samples"]:
-        fields: dict[str, Any] = _tuples(sample) | {"purpose": Purpose(sample["purpose"])}
+        states = tuple((state["offset"], state["state"]) for state in sample["states"] or ())
+        fields: dict[str, Any] = _tuples(sample) | {"purpose": Purpose(sample["purpose"]), "states": states}
         fields["parts"] = dict(sample["parts"] or ())
         tree.add(Sample(**fields))
     tree.curves = [ValueCurve(**_tuples(curve)) for curve in row["curves"]]
     return tree
+
+
+def _named(sample: Sample) -> list[dict[str, Any]]:
+    return [{"offset": offset, "state": state} for offset, state in sample.states]
 
 
 def _tuples(row: dict[str, Any]) -> dict[str, Any]:

@@ -14,12 +14,13 @@ class RolloutPlan:
         problems: problems an iteration, over all ranks.
         group_size: trajectories sampled for each problem.
         reset_probability: share of problems whose trajectories are explored and reset to a critical step; 0 is the
-            base method without GPO (p in METHOD; the same authors' RICE uses 0.5).
+            base method without GPO (p in METHOD; the same authors' RICE uses 0.5). Start states that need no search
+            (``data.starts``) choose the groups they move themselves, whatever this says.
         explore: which trajectories are candidates: ``all``, or only the ``failed`` ones.
         explored: most candidates explored a problem, drawn at random.
         mixed_only: explore only problems whose group has both right and wrong answers. Elsewhere every estimated
             advantage is near 0 and the search has nothing to find.
-        resets: size of the group that starts at a critical prefix, probes made there included.
+        resets: size of a group that starts at a critical or another prefix, probes made there included.
         reset_rounds: draw up to this many times ``resets`` until the group holds right and wrong answers; for
             losses that need pairs.
         refills: draw up to this many times fresh problems in the place of those whose group was all right or all

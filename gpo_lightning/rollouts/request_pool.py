@@ -4,8 +4,9 @@ from collections import Counter
 
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from gpo_lightning.critical.token_text import line_offsets, token_pieces
 from gpo_lightning.engines import Completion, Engine, Purpose, Request, Sampling, remaining_tokens
-from gpo_lightning.problems import ProblemSource, Response
+from gpo_lightning.problems import Problem, ProblemSource, Response
 from gpo_lightning.rewards import Grade
 from gpo_lightning.rollouts.progress import Progress, ProgressListener
 from gpo_lightning.rollouts.seeds import derive_seed
@@ -103,7 +104,7 @@ class RequestPool:
         for (tree, prefix), completion, text, grade in zip(origins, completions, texts, grades, strict=True):
             self._finished[(tree.problem.id, prefix)] += 1
             self._count(completion, text, grade)
-            tree.add(self._sample(prefix, completion, text, grade))
+            tree.add(self._sample(tree.problem, prefix, completion, text, grade))
             grown[id(tree)] = tree
         if self._listener is not None and grown:
             asked = self._asked.total()
@@ -119,9 +120,10 @@ class RequestPool:
         self._counts["truncated"] += completion.truncated
         self._counts["empty_response"] += not text.strip()
 
-    def _sample(self, prefix: Prefix, completion: Completion, text: str, grade: Grade) -> Sample:
+    def _sample(self, problem: Problem, prefix: Prefix, completion: Completion, text: str, grade: Grade) -> Sample:
+        tokens = prefix + completion.tokens
         return Sample(
-            tokens=prefix + completion.tokens,
+            tokens=tokens,
             start=len(prefix),
             logprobs=completion.logprobs,
             reward=grade.reward,
@@ -133,4 +135,21 @@ class RequestPool:
             success=grade.success,
             parts=grade.parts,
             text=text,
+            states=self._states(problem, tokens),
         )
+
+    def _states(self, problem: Problem, tokens: Prefix) -> tuple[tuple[int, str], ...]:
+        """The states at the beginnings of a response's lines; none where the source tells none, or fails (counted)."""
+        if not self._source.tells_states(problem):
+            return ()
+        pieces = token_pieces(self._tokenizer, tokens)
+        found: list[tuple[int, str]] = []
+        for offset in line_offsets(pieces)[1:]:
+            try:
+                key = self._source.state_key(problem, "".join(pieces[:offset]))
+            except Exception:  # a source of the user's; without states, siblings share what has the same tokens
+                self._counts["state_key_failed"] += 1
+                return ()
+            if key is not None:
+                found.append((offset, repr(key)))
+        return tuple(found)

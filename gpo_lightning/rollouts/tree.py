@@ -35,6 +35,7 @@ class Sample:
         success: in [0, 1]: what values of steps, accuracy and pass@k are made of; where it is not given, the reward
             if that lies in [0, 1].
         parts: what each reward function gave, by name.
+        states: token offsets and the problem source's name for the state there (``ProblemSource.state_key``).
     """
 
     tokens: Tokens
@@ -49,6 +50,7 @@ class Sample:
     text: str | None = None
     success: float | None = None
     parts: Mapping[str, float | None] = field(default_factory=dict[str, float | None])
+    states: tuple[tuple[int, str], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "success", success_of(self.reward, self.success))

@@ -213,3 +213,18 @@ def test_every_configuration_is_accepted(file: Path, capfd: pytest.CaptureFixtur
     )
     assert isinstance(cli.model, GPOModule)
     assert isinstance(cli.datamodule, RolloutDataModule)
+
+
+def test_diagnose_weighs_methods_and_says_what_follows(capfd: pytest.CaptureFixture[str]) -> None:
+    main(["diagnose", *QUICK, "--iterations=2"])
+    said = capfd.readouterr().out
+    for method in ("outcome rewards, prompts only", "values shared by siblings", "frontier starts", "as configured"):
+        (line,) = [line for line in said.splitlines() if line.startswith(f"{method}  ")]
+        assert len(line.split("±")) == 2
+    assert "A response is right in" in said
+    assert "groups at prompts" in said
+
+
+def test_diagnose_of_one_batch_is_refused() -> None:
+    with pytest.raises(SystemExit, match=r"--iterations must be at least 2"):
+        main(["diagnose", *QUICK, "--iterations=1"])

@@ -13,9 +13,9 @@ from gpo_lightning.engines import Purpose, Sampling, Scripted
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.evaluation import errors_found
 from gpo_lightning.experience import Group, groups
-from gpo_lightning.problems import LabelledTrajectory, Problem, ProblemSource
+from gpo_lightning.problems import LabelledTrajectory, Parities, Problem, ProblemSource
 from gpo_lightning.rewards import Grade, Grader, MarkedAnswer
-from gpo_lightning.rollouts import RolloutLoop, RolloutPlan
+from gpo_lightning.rollouts import FirstMistake, Frontier, PromptOnly, RolloutLoop, RolloutPlan, StartStates
 
 EOS = 2
 LINES = 5
@@ -354,3 +354,88 @@ class TestReuse:
         # The covariance of reward and answer, E[r 1(y)] - E[r] P(y), is 0.25, -0.15, -0.10.
         assert pulls[7] / pulls[6] == pytest.approx(-0.6, abs=0.06)
         assert pulls[9] / pulls[6] == pytest.approx(-0.4, abs=0.06)
+
+
+class Chained(Words):
+    """One token a character, so that checked problems can be written; token ids are their code points."""
+
+    eos_token_id = EOS
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        return [ord(c) for c in text]
+
+    def decode(self, ids: list[int], skip_special_tokens: bool = True) -> str:
+        return "".join(chr(i) for i in ids if i != EOS)
+
+
+class TestStarts:
+    """Parities by a policy that is right in every line but the second, where it is wrong once in four times."""
+
+    source = Parities(steps=4, train_size=12)
+
+    def rollouts(self, starts: StartStates, wrong: float) -> Any:
+        right = {p.prompt: f"{p.solution}" for p in self.source.train()}
+
+        def policy(tokens: tuple[int, ...]) -> Mapping[int, float]:
+            prompt, _, written = "".join(map(chr, tokens)).partition("\n")
+            solution = right[f"{prompt}\n"]
+            if len(written) == len(solution):
+                return {EOS: 1.0}
+            token = ord(solution[len(written)])
+            return {token: 1 - wrong, token ^ 1: wrong} if len(written) == 4 else {token: 1.0}
+
+        loop = RolloutLoop(
+            Scripted(policy, eos=EOS),
+            Chained(),  # pyright: ignore[reportArgumentType]
+            self.source,
+            RolloutPlan(problems=12, group_size=8, resets=4),
+            Sampling(max_tokens=40),
+            Newline(min_tokens=1),
+            NoSearch(),
+            MaxAdvantage(),
+            starts=starts,
+        )
+        return loop.explore(self.source.train(), 0)
+
+    def test_groups_that_fail_start_anew_within_the_reference_solution_and_nothing_is_searched(self) -> None:
+        rollouts = self.rollouts(Frontier(), wrong=1.0)
+        assert rollouts.counts["moved_group"] == 12
+        for tree in rollouts.trees:
+            assert not tree.curves
+            assert not any(sample.purpose is Purpose.PROBE for sample in tree.samples)
+            resets = [sample for sample in tree.samples if sample.purpose is Purpose.RESET]
+            assert len(resets) == 4
+            assert all(tree.problem.solution.startswith("".join(map(chr, its.prefix))) for its in resets)  # type: ignore[union-attr]
+            assert all(its.reward == 1.0 for its in resets), "the frontier of 0 in 8 is after the second line"
+
+    def test_groups_that_are_mixed_stay_at_the_prompt(self) -> None:
+        rollouts = self.rollouts(Frontier(), wrong=0.5)
+        stayed = [tree for tree in rollouts.trees if not any(its.start for its in tree.samples)]
+        assert rollouts.counts["group_stays_at_prompt"] == len(stayed) > 6
+
+    def test_the_oracle_starts_before_the_first_wrong_line(self) -> None:
+        rollouts = self.rollouts(FirstMistake(), wrong=0.5)
+        starts = {sample.start for tree in rollouts.trees for sample in tree.samples}
+        assert starts == {0, 3}
+
+    def test_nothing_moves_where_the_prompt_is_the_only_start(self) -> None:
+        assert not any(its.start for tree in self.rollouts(PromptOnly(), wrong=1.0).trees for its in tree.samples)
+
+
+def test_states_that_a_source_tells_are_kept_with_the_samples_and_a_source_that_fails_is_counted() -> None:
+    class Telling(Pivots):
+        def state_key(self, problem: Problem, prefix: str) -> str:
+            if problem.id == "p1":
+                raise RuntimeError
+            return prefix[-5:]
+
+    source = Telling()
+    rollouts = explorer(RolloutPlan(reset_probability=0.0), source=source).explore(source.train()[:2], 0)
+    told, failed = rollouts.trees
+    assert {offset for sample in told.samples for offset, _ in sample.states} == {1, 2, 3, 4, 5}
+    assert {state for sample in told.samples for offset, state in sample.states if offset == 3} == {
+        repr("good\n"),
+        repr("\nbad\n"),
+    }
+    assert not any(sample.states for sample in failed.samples)
+    assert rollouts.counts["state_key_failed"] == len(failed.samples)

@@ -64,7 +64,8 @@ def test_parquet_loses_nothing(tmp_path_factory, drawn) -> None:
     problem = Problem("id", "t", "3", messages=(Message("user", "é\n"),), solution="s", metadata={"level": 1})
     tree = RolloutTree(problem, (7, 8))
     for t, start, reward in drawn:
-        tree.add(Sample(t, start, (0.1 + 0.2,) * (len(t) - start), reward, "r", False, Purpose.RESET, 3))
+        states = ((1, "(1, 'é')"), (2, "s")) if start else ()
+        tree.add(Sample(t, start, (0.1 + 0.2,) * (len(t) - start), reward, "r", False, Purpose.RESET, 3, states=states))
     tree.curves.append(ValueCurve((1, 2), (0, 1, 2), (0.1, 1 / 3, 1.0), 1))
     write_trees(path, [tree])
     (back,) = read_trees(path)

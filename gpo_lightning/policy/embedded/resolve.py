@@ -3,6 +3,8 @@
 from pathlib import Path
 
 WEIGHTS = Path(__file__).parent / "weights"
+WARM = "tiny:"
+"""What opens the name of a warm start of `tiny`, such as ``tiny:ledger-8``."""
 
 
 def resolve_base(base: str) -> str:
@@ -14,5 +16,9 @@ def resolve_base(base: str) -> str:
             from gpo_lightning.policy.embedded.smollm2 import smollm2_directory
 
             return str(smollm2_directory())
+        case _ if base.startswith(WARM):
+            from gpo_lightning.policy.embedded.warm_start import warm_start_directory
+
+            return str(warm_start_directory(base.removeprefix(WARM), WEIGHTS))
         case _:
             return base

@@ -1,0 +1,49 @@
+"""The study's figures: curves, paired comparisons, and the options that its files make."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks" / "study"))
+
+import paired
+
+from runs import Point, Study, command
+
+CURVE = [Point(0.1, 0, 0, 0), Point(0.3, 100, 5, 1), Point(0.7, 200, 9, 2)]
+
+
+def test_success_and_tokens_are_read_off_the_line_between_measurements() -> None:
+    assert paired.success_at(CURVE, 150) == pytest.approx(0.5)
+    assert paired.tokens_to(CURVE, 0.5) == pytest.approx(150)
+    assert paired.tokens_to(CURVE, 0.9) is None
+    assert 0.1 < paired.area(CURVE, 200) < 0.7
+
+
+def test_the_ratio_of_paired_seeds_is_geometric_and_its_interval_holds_it() -> None:
+    mean, low, high = paired.ratio([200, 400, 300, 500], [100, 200, 100, 250])
+    assert mean == pytest.approx((2 * 2 * 3 * 2) ** 0.25)
+    assert 2.0 <= low <= mean <= high <= 3.0
+
+
+def test_sign_flips_give_the_least_p_value_where_all_seeds_agree() -> None:
+    assert paired.p_value([0.1] * 8) == pytest.approx(2 / 256)
+    assert paired.p_value([0.1, -0.1]) == 1.0
+
+
+def test_holm_corrects_the_smallest_most_and_keeps_the_order() -> None:
+    assert paired.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+
+
+@pytest.mark.parametrize("name", ["compare", "full"])
+def test_every_arm_of_a_study_names_files_that_there_are(name: str) -> None:
+    study = Study.read(ROOT / "benchmarks" / "study" / f"{name}.yaml")
+    for task in study.tasks:
+        for arm in study.arms:
+            options = command(study, task, arm, 0, 0.001, Path("runs/x"))
+            files = [ROOT / its.partition("=")[2] for its in options if its.startswith("--config=")]
+            assert len(files) >= 2
+            assert all(file.exists() for file in files)
