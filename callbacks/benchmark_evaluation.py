@@ -16,7 +16,7 @@ from gpo_lightning.errors import ConfigError
 from gpo_lightning.evaluation import Benchmark, Figures, Report, Tally, markdown, subset
 from gpo_lightning.problems import ProblemSource
 from gpo_lightning.rollouts import RolloutTree, write_trees
-from gpo_lightning.runs import run_directory
+from gpo_lightning.runs import file_name, run_directory
 
 if TYPE_CHECKING:
     from gpo_lightning.module import GPOModule
@@ -132,7 +132,9 @@ class BenchmarkEvaluation(Callback):
         """Measure after ``iterations`` iterations, unless a resumed run brought that result along."""
         moment = str(iterations)
         for benchmark in self._asked:
-            if moment in self.results.get(benchmark.name, {}):
+            if report := self.results.get(benchmark.name, {}).get(moment):
+                # Loggers forget what was logged at the step from which a run goes on.
+                self._keep(trainer, benchmark.name, moment, report)
                 continue
             trees = module.data.respond(module.data.share(benchmark.problems), benchmark)
             tally = Tally(benchmark).to(module.device)
@@ -242,7 +244,7 @@ def _directory(trainer: Trainer) -> Path:
 
 
 def _keep_responses(trainer: Trainer, name: str, trees: list[RolloutTree]) -> None:
-    write_trees(_directory(trainer) / f"{name}-rank{trainer.global_rank}.parquet", trees)
+    write_trees(_directory(trainer) / f"{file_name(name)}-rank{trainer.global_rank}.parquet", trees)
 
 
 def _scalars(name: str, report: Report) -> dict[str, float]:

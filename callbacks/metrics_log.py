@@ -1,11 +1,12 @@
 """Keeps what every iteration logged, in files that a stopped run and its continuation leave as one run would."""
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from lightning import Callback, Trainer
 
 from gpo_lightning.runs import run_directory
+from gpo_lightning.runs.loggers import METRICS
 
 if TYPE_CHECKING:
     from gpo_lightning.module import GPOModule
@@ -17,8 +18,12 @@ class MetricsLog(Callback):
     Loggers write after the checkpoint, and some from memory; what a kill takes from them is still here.
     """
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        # What this iteration does not measure would otherwise be said again as it was in one before.
+        cast(Any, trainer)._logger_connector._logged_metrics.clear()
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        directory = run_directory(trainer) / "metrics"
+        directory = run_directory(trainer) / METRICS
         scalars = {name: float(value) for name, value in sorted(trainer.logged_metrics.items())}
         if not trainer.is_global_zero:
             return

@@ -19,7 +19,8 @@ from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError, GPOError, Interrupted, RankLost
 from gpo_lightning.evaluation import explorer
 from gpo_lightning.module import GPOModule
-from gpo_lightning.runs import EXIT_CODE, read_checkpoint
+from gpo_lightning.runs import read_checkpoint
+from gpo_lightning.runs.identity import flat
 from gpo_lightning.trainer import GPOTrainer
 
 
@@ -80,13 +81,22 @@ class GPOCLI(LightningCLI):
             cast(GPOTrainer, self.trainer).began = psutil.Process().create_time()
 
     def _parse_ckpt_path(self) -> None:
-        """Look at the checkpoint before Lightning does, which would show a traceback for one that cannot be read."""
+        """Look at the checkpoint before anything is built.
+
+        Lightning would let ``hyper_parameters`` found in it override the user's configuration, code of foreign models
+        switched on included. A file is data and configures nothing.
+        """
         path = self.config[self.config.subcommand].get("ckpt_path") if self.config.get("subcommand") else None
         if path and Path(path).suffix and "://" not in path and not Path(path).exists():
             raise ConfigError(f"--ckpt_path: there is no {path}. To go on with the latest run: --ckpt_path last.")
         if path and self.config.subcommand == "fit" and Path(path).is_file():
             read_checkpoint(Path(path))
         # Lightning would now put the checkpoint's hyperparameters in the place of what was configured.
+
+    def instantiate_classes(self) -> None:
+        super().instantiate_classes()
+        config = self.config[self.config.subcommand] if self.config.get("subcommand") else self.config
+        cast(GPOTrainer, self.trainer).settings = flat(config.as_dict())
 
     def before_instantiate_classes(self) -> None:
         trainer = self.config[self.subcommand].get("trainer") if self.subcommand == "validate" else None
@@ -105,6 +115,17 @@ def _seed(seed_everything: bool | int) -> int:
     return int(seed_everything)
 
 
+def _with_config_of_run(args: list[str]) -> list[str]:
+    """``gpo fit --run FOLDER`` alone goes on with the configuration that the run has."""
+    names = [arg.partition("=")[0] for arg in args]
+    if args[:1] != ["fit"] or "--run" not in names or "--config" in names or "-c" in names:
+        return args
+    place = names.index("--run")
+    folder = args[place].partition("=")[2] or (args[place + 1] if place + 1 < len(args) else "")
+    config = Path(folder) / "config.yaml"
+    return [*args[:1], "--config", str(config), *args[1:]] if config.is_file() else args
+
+
 def main(args: list[str] | None = None) -> None:
     """Entry point of the ``gpo`` command."""
     if (sys.argv[1:] if args is None else args) == ["--version"]:
@@ -114,6 +135,10 @@ def main(args: list[str] | None = None) -> None:
     sys.path.append(str(Path.cwd()))
     # peft warns of an option nobody set, because jsonargparse gives every option its default.
     warnings.filterwarnings("ignore", message=".*loftq_config.*")
+    if args is None:
+        sys.argv[1:] = _with_config_of_run(sys.argv[1:])  # which the other ranks of this machine are started with
+    else:
+        args = _with_config_of_run(args)
     arguments = sys.argv[1:] if args is None else args
     try:
         if arguments[:1] == ["report"]:
@@ -131,7 +156,7 @@ def main(args: list[str] | None = None) -> None:
         )
     except Interrupted as stop:
         print(f"gpo: {stop}", file=sys.stderr)
-        sys.exit(EXIT_CODE)
+        sys.exit(stop.status)
     except RankLost as lost:
         print(f"gpo: {lost}", file=sys.stderr, flush=True)
         # On the way out torch would say goodbye to ranks that are gone, and may wait for them.

@@ -34,4 +34,13 @@ class RankLost(GPOError):  # noqa: N818  (says what happened; the run can go on 
 
 
 class Interrupted(GPOError):  # noqa: N818  (to stop as asked is no error)
-    """The run was asked to stop (a signal), and has; the message says how to go on."""
+    """The run was asked to stop (a signal), and has; the message says how to go on.
+
+    Args:
+        message: for the user.
+        status: of the process: 75 (``EX_TEMPFAIL``), or 130 after Ctrl-C.
+    """
+
+    def __init__(self, message: str, status: int = 75) -> None:
+        super().__init__(message)
+        self.status = status

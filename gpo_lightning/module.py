@@ -1,5 +1,6 @@
 """The LightningModule: policy, loss and optimiser; each training step is a :class:`TrainingStep`."""
 
+from collections.abc import Mapping
 from functools import partial
 from inspect import isclass
 from pathlib import Path
@@ -11,9 +12,10 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from peft import LoraConfig
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from gpo_lightning.datamodule import RolloutDataModule
-from gpo_lightning.errors import ConfigError
+from gpo_lightning.errors import ConfigError, TrainingError
 from gpo_lightning.evaluation import Estimate, Report, Tally, macro_average
 from gpo_lightning.experience import Batch
 from gpo_lightning.hyperparameters import plain
@@ -21,6 +23,8 @@ from gpo_lightning.losses import Loss
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.problems import Problem
 from gpo_lightning.rollouts import RolloutTree
+from gpo_lightning.runs import load_checkpoint
+from gpo_lightning.runs.identity import other_policy, table
 from gpo_lightning.training import OpaqueBatch, Schedule, Scorer, TrainingStep
 
 if TYPE_CHECKING:
@@ -193,20 +197,80 @@ class GPOModule(LightningModule):
         prefix = kwargs.get("prefix", "")
         return {name: value for name, value in whole.items() if name.removeprefix(prefix) in trainable}
 
+    def on_train_epoch_end(self) -> None:
+        # Before anybody evaluates, keeps or exports them.
+        self.check_weights()
+
+    @torch.no_grad()
+    def check_weights(self) -> None:
+        """Refuse to keep weights that are no numbers. Every rank must call it.
+
+        Raises:
+            TrainingError: some are infinite or not a number, on any rank.
+        """
+        trained = [p for p in self.parameters() if p.requires_grad]
+        odd = torch.stack([(~torch.isfinite(_local(p))).any() for p in trained]).any().float()
+        if cast(Tensor, self.trainer.strategy.reduce(odd, reduce_op="sum")).item() > 0:
+            raise TrainingError(
+                f"After optimiser step {self.trainer.global_step} the policy's weights are infinite or not a number, "
+                "so nothing of them is kept; the checkpoint before this iteration is the last sound state. A lower "
+                "learning rate (model.optimizer) or trainer.gradient_clip_val helps."
+            )
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["training_step"] = self._step.state_dict()
         checkpoint["sharded"] = self.policy.sharded
+        run = getattr(self.trainer, "run", None)
+        if run is not None:
+            checkpoint["run"] = run.identity.to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._resumed = checkpoint.get("training_step")
+        self._check_fits(checkpoint, str(self.trainer.ckpt_path), getattr(self.trainer, "settings", {}))
 
-    def load_trained(self, checkpoint: str) -> None:
-        """Take the trained weights of a Lightning checkpoint."""
-        try:
-            state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-        except (OSError, KeyError, RuntimeError) as error:
-            raise ConfigError(f"--ckpt_path: {checkpoint!r} is not a checkpoint of this trainer: {error}") from error
-        self.load_state_dict(state, strict=False)
+    def load_trained(self, checkpoint: str, settings: Mapping[str, Any]) -> None:
+        """Take the trained weights of a checkpoint.
+
+        Args:
+            checkpoint: its path.
+            settings: the configuration by dotted key, of which the policy must be the checkpoint's.
+
+        Raises:
+            ConfigError: it is not, or the file is not whole.
+        """
+        content = load_checkpoint(Path(checkpoint))
+        if "state_dict" not in content:
+            raise ConfigError(f"--ckpt_path: {checkpoint!r} is not a checkpoint of this trainer: it has no weights.")
+        self._check_fits(content, checkpoint, settings)
+        self.load_state_dict(content["state_dict"], strict=False)
+
+    def _check_fits(self, content: Mapping[str, Any], path: str, settings: Mapping[str, Any]) -> None:
+        """Refuse weights of which only a part, or nothing, would be taken.
+
+        Raises:
+            ConfigError: they were trained in a policy of other settings; the message says which.
+        """
+        before = content.get("run")
+        found = other_policy(before["config"], settings) if before else []
+        if found:
+            raise ConfigError(f"--ckpt_path: {path} holds weights of another policy:\n{table(found)}")
+        wanted, given = _shapes(self.state_dict()), _shapes(content["state_dict"])
+        if wanted != given:
+            odd = sorted({*wanted.items()} ^ {*given.items()})[0][0]
+            raise ConfigError(
+                f"--ckpt_path: {path} does not fit model.policy and model.loss, which train {len(wanted)} weights; it "
+                f"holds {len(given)}. The first that differs is {odd}: {given.get(odd, 'absent')} in the checkpoint, "
+                f"{wanted.get(odd, 'absent')} by the configuration. Give the configuration it was made with."
+            )
+
+
+def _local(value: Tensor) -> Tensor:
+    """This rank's share of a weight that is spread over ranks."""
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in state.items()}
 
 
 def _scalars(place: str, accuracy: Estimate) -> dict[str, float]:

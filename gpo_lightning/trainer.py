@@ -1,15 +1,19 @@
 """Lightning's Trainer with what people do besides fitting, and with runs that can be stopped anywhere."""
 
 import os
+import signal
 import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH  # pyright: ignore[reportPrivateUsage]
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher  # pyright: ignore
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
 
@@ -25,26 +29,36 @@ from gpo_lightning.runs import (
     AtomicCheckpointIO,
     Launcher,
     ResumableFitLoop,
+    Resumption,
+    Run,
     StopSignals,
     Watch,
     check_origin,
     check_strategy,
-    find_last_run,
+    find_job,
+    find_last,
     read_checkpoint,
+    resumption,
     started_by,
 )
 from gpo_lightning.runs.checkpoint import mid_iteration
-from gpo_lightning.runs.last_run import go_on_in
-from gpo_lightning.runs.signals import EXIT_CODE, requeue, requeued, stopped
+from gpo_lightning.runs.identity import check_same, scheduled_job
+from gpo_lightning.runs.launcher import hand_over, handed_over, take_back
+from gpo_lightning.runs.loggers import checkpoint_folders, folder_of_run, go_on_at, point_at, root_or_folder
+from gpo_lightning.runs.signals import requeue, started_again, stopped
 
 
 class GPOTrainer(Trainer):
     """Adds the subcommands ``explore``, ``diagnose`` and ``export``, and loses nothing when a fit is stopped.
 
+    ``settings`` is the resolved configuration by dotted key, which tells runs apart; the command line sets it.
     ``began`` is the time (seconds since the epoch) at which the command was given, where there was one.
     """
 
+    settings: Mapping[str, Any] = MappingProxyType({})
     began: float | None = None
+    run: Run | None = None
+    _folder: Path | None = None
 
     def fit(
         self,
@@ -54,6 +68,8 @@ class GPOTrainer(Trainer):
         datamodule: LightningDataModule | None = None,
         ckpt_path: _PATH | None = None,
         weights_only: bool | None = None,
+        run: Path | None = None,
+        resume_with: list[str] | None = None,
     ) -> None:
         """Run the full optimization routine.
 
@@ -62,22 +78,30 @@ class GPOTrainer(Trainer):
             train_dataloaders: the data module may stand here; loaders are not used, the data module makes them.
             val_dataloaders: not used; the data module makes them.
             datamodule: problems, engine and search.
-            ckpt_path: checkpoint to go on from; ``last`` goes on with the latest run where it was stopped.
-            weights_only: as in ``torch.load``.
+            ckpt_path: checkpoint to go on from; ``last`` goes on with the latest unfinished run of this configuration.
+            weights_only: not used; checkpoints hold tensors and primitives, and nothing else is ever unpickled.
+            run: folder of a run to go on with.
+            resume_with: keys of the configuration that are meant to differ from the run that goes on, though the
+                result changes with them.
         """
         train_dataloaders, datamodule = _data(train_dataloaders, datamodule)
-        if ckpt_path == "last" or (ckpt_path is None and requeued()):
-            ckpt_path = self._take_up_last_run()
         check_strategy(self)
-        if ckpt_path is not None and Path(ckpt_path).is_file():
-            checkpoint = read_checkpoint(Path(ckpt_path))
-            if not checkpoint.between:
-                raise ConfigError(mid_iteration(Path(ckpt_path)))
-            check_origin(self, checkpoint)
-        if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
-            self.strategy.checkpoint_io = AtomicCheckpointIO()
+        with self._in_run(ckpt_path, run, resume_with or []) as begin:
+            self._fit(model, train_dataloaders, val_dataloaders, datamodule, begin)
+            if self.run is not None:
+                self.run.finish(cast(Any, self.fit_loop.epoch_progress.current).processed)
+
+    def _fit(
+        self,
+        model: LightningModule,
+        train_dataloaders: TRAIN_DATALOADERS | LightningDataModule | None,
+        val_dataloaders: EVAL_DATALOADERS | None,
+        datamodule: LightningDataModule | None,
+        ckpt_path: Path | None,
+    ) -> None:
         self.fit_loop = ResumableFitLoop.instead_of(self.fit_loop)
-        with StopSignals(self._signal_other_ranks) as signals, self._watch(datamodule, signals) as watch:
+        signals = StopSignals(self._signal_other_ranks, lambda: self._last_resort(datamodule, signals))
+        with signals, self._watch(datamodule, signals) as watch:
 
             def check() -> None:
                 signals.check()
@@ -88,30 +112,45 @@ class GPOTrainer(Trainer):
             # Lightning's handlers talk to other ranks, and write checkpoints, wherever the signal finds the run.
             cast(Any, self)._signal_connector.register_signal_handlers = lambda: None
             try:
-                super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
+                super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only=True)
                 # Nobody is watched any more from here on, so nobody may still be at work.
                 self.strategy.barrier("GPOTrainer.fit")
             except (Interrupted, SIGTERMException) as stop:
-                raise self._interrupted(datamodule) from stop
+                raise self._interrupted(datamodule, signals) from stop
             except Exception as error:
                 if (lost := watch.explain(error)) is None:
                     raise
                 # Ranks that stop as asked do so one after the other, and the last ones find the others gone.
-                raise (self._interrupted(datamodule) if signals.received else lost) from error
+                raise (self._interrupted(datamodule, signals) if signals.received else lost) from error
 
-    def _interrupted(self, datamodule: LightningDataModule | None) -> Interrupted:
-        directory = cast(Any, datamodule).directory
-        return Interrupted(stopped(directory, requeue(self.global_rank)))
+    def _run(self, model: LightningModule, ckpt_path: _PATH | None = None, weights_only: bool | None = None) -> Any:
+        if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
+            self.strategy.checkpoint_io = AtomicCheckpointIO()
+        if self._folder is None and _first():
+            self._folder = folder_of_run(self)
+            point_at(self, self._folder)
+        # Lightning would unpickle, that is run, whatever a checkpoint from another machine holds.
+        return super()._run(model, ckpt_path, weights_only=True)
+
+    def _interrupted(self, datamodule: LightningDataModule | None, signals: StopSignals) -> Interrupted:
+        directory = self._folder or cast(Any, datamodule).directory
+        return Interrupted(stopped(directory, requeue(self.global_rank)), signals.status)
+
+    def _last_resort(self, datamodule: LightningDataModule | None, signals: StopSignals) -> None:
+        """End what waits where no exception reaches it; from another thread."""
+        if isinstance(datamodule, RolloutDataModule):
+            with suppress(Exception):  # whatever it is in the middle of
+                datamodule.engine.kill()
+        if signals.received:
+            self._signal_other_ranks(signal.SIGKILL)
+            print(f"gpo: {self._interrupted(datamodule, signals)}", file=sys.stderr, flush=True)
+            os._exit(signals.status)
 
     def _watch(self, datamodule: LightningDataModule | None, signals: StopSignals) -> Watch:
         """Over the other processes of this machine, which this one starts or which started it."""
 
         def last_resort() -> None:
-            if isinstance(datamodule, RolloutDataModule):
-                datamodule.engine.kill()
-            if signals.received:
-                print(f"gpo: {self._interrupted(datamodule)}", file=sys.stderr, flush=True)
-                os._exit(EXIT_CODE)
+            self._last_resort(datamodule, signals)
 
         if not isinstance(self.strategy.launcher, _SubprocessScriptLauncher):
             return Watch(starter=started_by(), last_resort=last_resort)
@@ -119,31 +158,90 @@ class GPOTrainer(Trainer):
         cast(Any, self.strategy)._launcher = launcher
         return Watch(lambda: launcher.procs, launcher.first_rank, started_by(), last_resort)
 
-    def _take_up_last_run(self) -> Path | None:
-        """The checkpoint to go on from, if there is one; loggers and journal go on in its run's folder."""
-        last = find_last_run(self)
-        if last is None:
-            rank_zero_info("--ckpt_path last: no earlier run is here, so this one begins.")
+    @contextmanager
+    def _in_run(self, ckpt_path: _PATH | None, folder: Path | None, meant: list[str]) -> Generator[Path | None]:
+        """Within: this process works on a run of its own, new or taken up; gives the checkpoint to go on from."""
+        handed = handed_over()
+        if handed is not None:  # by the first rank of this machine, which has the lock
+            self._folder, begin = handed
+        else:
+            found = self._taken_up(ckpt_path, folder, meant)
+            begin = self._checked(ckpt_path, found, meant)
+            if _first():
+                self.run = Run.begin(folder_of_run(self), self.settings) if found is None else found.run
+                if found is not None:
+                    self.run.work()
+                self._folder = self.run.folder
+                hand_over(self._folder, begin)
+                point_at(self, self._folder)
+                if found is not None:
+                    go_on_at(self, self._folder, 0 if found.checkpoint is None else found.checkpoint.steps)
+        try:
+            yield begin
+        finally:
+            take_back()
+            if self.run is not None:
+                self.run.rest()
+
+    def _taken_up(self, ckpt_path: _PATH | None, folder: Path | None, meant: list[str]) -> Resumption | None:
+        """The run that is asked for, by the user or by a scheduler that starts a job again."""
+        name = "Started again" if ckpt_path is None else "--ckpt_path last"
+        if folder is not None:
+            name, run = f"--run {folder}", Run.read(folder)
+            check_same(folder, run.identity.config, self.settings, meant)
+        elif ckpt_path == "last":
+            run = find_last(root_or_folder(self), self.settings, meant, self._more_than)
+        elif ckpt_path is None and started_again() and (job := scheduled_job()):
+            run = find_job(root_or_folder(self), job, self.settings, meant)
+        else:
             return None
-        for complaint in last.complaints:
+        if run is None:
+            return None
+        found = resumption(run, checkpoint_folders(self))
+        for complaint in found.complaints:
             rank_zero_info(f"Passed over: {complaint}")
-        if last.version is not None:
-            go_on_in(self, last.version)
-        if last.checkpoint is None:
+        if found.checkpoint is None:
+            rank_zero_info(f"{name}: {run.folder} has no checkpoint yet, so it begins anew with what it journaled.")
+        else:
             rank_zero_info(
-                f"--ckpt_path last: {last.directory} has no checkpoint yet, so it begins anew with what it journaled."
+                f"{name}: {found.checkpoint.path}, after {found.checkpoint.iterations} iterations and "
+                f"{found.checkpoint.steps} optimiser steps."
             )
+        return found
+
+    def _checked(self, ckpt_path: _PATH | None, found: Resumption | None, meant: list[str]) -> Path | None:
+        """The checkpoint, if this configuration can go on from it."""
+        if found is not None:
+            checkpoint = found.checkpoint
+        elif ckpt_path is None or not Path(ckpt_path).is_file():
+            return None if ckpt_path is None else Path(ckpt_path)
+        else:
+            checkpoint = read_checkpoint(Path(ckpt_path))
+            if checkpoint.run is not None:
+                check_same(checkpoint.path, checkpoint.run.config, self.settings, meant)
+        if checkpoint is None:
             return None
-        rank_zero_info(
-            f"--ckpt_path last: {last.checkpoint.path}, after {last.checkpoint.iterations} iterations and "
-            f"{last.checkpoint.steps} optimiser steps."
-        )
-        return last.checkpoint.path
+        if not checkpoint.between:
+            raise ConfigError(mid_iteration(checkpoint.path))
+        check_origin(self, checkpoint)
+        return checkpoint.path
+
+    def _more_than(self, iterations: int) -> bool:
+        """Whether a run that ended after so many iterations is not at its end by this configuration."""
+        return self.max_epochs is None or self.max_epochs == -1 or self.max_epochs > iterations
+
+    @property
+    def log_dir(self) -> str | None:
+        """The run's folder, whatever the logger. Every rank must call it."""
+        if self.state.fn is None:
+            return super().log_dir
+        return self.strategy.broadcast(None if self._folder is None else str(self._folder))
 
     def save_checkpoint(
         self, filepath: _PATH, weights_only: bool | None = None, storage_options: Any | None = None
     ) -> None:
         # What the loggers still hold back would be lost by a kill after the checkpoint, for it is not logged again.
+        cast(GPOModule, self.lightning_module).check_weights()
         for logger in self.loggers:
             logger.save()
         super().save_checkpoint(filepath, weights_only, storage_options)
@@ -254,7 +352,7 @@ class GPOTrainer(Trainer):
     def _load(self, model: GPOModule, ckpt_path: str | None) -> None:
         model.configure_model()
         if ckpt_path is not None:
-            model.load_trained(ckpt_path)
+            model.load_trained(ckpt_path, self.settings)
         model.to(self.strategy.root_device)
 
 
@@ -271,3 +369,8 @@ def _data(loaders: Any, datamodule: LightningDataModule | None) -> tuple[Any, Li
         f"GPOTrainer.fit needs a RolloutDataModule, and was given {type(given).__name__}: the policy makes the data it "
         "learns from. Write GPOTrainer().fit(module, RolloutDataModule(problems=...))."
     )
+
+
+def _first() -> bool:
+    """Whether this is the first of all ranks, which is known before they have met."""
+    return getattr(rank_zero_only, "rank", 0) == 0

@@ -3,14 +3,11 @@
 vLLM is imported only when the engine starts, and nothing else in the package imports it.
 """
 
-import atexit
 import itertools
 import os
 import shutil
-import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -19,6 +16,7 @@ import torch
 
 from gpo_lightning.engines.engine import Capabilities, Completion, Engine, Request
 from gpo_lightning.engines.kill_on_parent_death import KillOnParentDeath
+from gpo_lightning.engines.leftovers import own_folder
 from gpo_lightning.engines.vllm_weights import (
     Form,
     Sync,
@@ -111,10 +109,15 @@ class VLLM(Engine):
                 )
             self._form = "merged"
         settings = self._settings(policy, seed)
-        with _environment(child_environment() | {"VLLM_RPC_BASE_PATH": _socket_directory()}), without_main():
-            self._engine = LLMEngine.from_engine_args(EngineArgs(**settings), enable_multiprocessing=True)
-        # vLLM's own processes wait for the next request of a client that was killed.
-        self._guard = KillOnParentDeath([process.pid for process in _processes(self._engine)])
+        # vLLM's own processes wait for the next request of a client that was killed, or go on loading.
+        self._guard = KillOnParentDeath()
+        sockets = {"VLLM_RPC_BASE_PATH": str(own_folder("gpo-sockets"))}
+        try:
+            with _environment(child_environment() | sockets | self._guard.environment), without_main():
+                self._engine = LLMEngine.from_engine_args(EngineArgs(**settings), enable_multiprocessing=True)
+        except BaseException:
+            self._end_processes()
+            raise
 
     def _settings(self, policy: "Policy", seed: int) -> dict[str, Any]:
         settings: dict[str, Any] = {
@@ -245,13 +248,13 @@ class VLLM(Engine):
         return engine is None or all(process.is_alive() for process in _processes(engine))
 
     def kill(self) -> None:
+        if self._guard is not None:
+            self._guard.kill()
         engine = self._engine
         if engine is None:
             return
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        for process in _processes(engine):
-            process.kill()
         # vLLM's client waits without end for a process that was killed.
         core = engine.engine_core
         core.resources.engine_dead = True
@@ -266,10 +269,15 @@ class VLLM(Engine):
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.engine_core.shutdown()
-        if self._guard is not None:
-            self._guard.revoke()
-            self._guard = None
+        self._end_processes()
         self._folders.remove()
+
+    def _end_processes(self) -> None:
+        """What the engine's own shutdown left, such as workers that are stopped."""
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.kill()
+            guard.revoke()
 
     def _running(self) -> Any:
         if self._engine is None:
@@ -279,14 +287,6 @@ class VLLM(Engine):
 
 def _processes(engine: Any) -> list[Any]:
     return list(engine.engine_core.resources.engine_manager.processes)
-
-
-@cache
-def _socket_directory() -> str:
-    """For the sockets that vLLM leaves behind when its process is killed; one a process, for vLLM asks only once."""
-    directory = tempfile.mkdtemp(prefix="gpo-sockets-")
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    return directory
 
 
 def child_environment() -> dict[str, str]:

@@ -14,6 +14,7 @@ from gpo_lightning.engines.vllm_http import (
     Adapter,
     Answer,
     Client,
+    MalformedError,
     RefusedError,
     ServedModel,
     UnavailableError,
@@ -78,6 +79,8 @@ class Fleet:
                 server.model = await inspect(server.client)
                 self._mark(server, up=True)
                 return
+            except MalformedError as error:
+                raise ConfigError(f"data.engine.urls: {error}") from error
             except UnavailableError as error:
                 failure = error
             if server.child is not None and (ended := server.child.ended()):
@@ -236,8 +239,6 @@ async def inspect(client: Client) -> ServedModel:
         answer = await client.complete(model.name, completion(alone, ()) | {"allowed_token_ids": [1]})
     except RefusedError as refusal:
         raise ConfigError(_why_refused(client.url, refusal)) from refusal
-    except (KeyError, TypeError) as error:
-        raise ConfigError(f"data.engine.urls: {client.url} lists no model; is it a vLLM server?") from error
     if answer.logprobs != (0.0,):
         # Where only one token may be drawn, its log-probability is 0; raw ones know nothing of what may be drawn.
         raise ConfigError(

@@ -20,10 +20,21 @@ from gpo_lightning.engines.engine import Request
 
 _QUICK = 60.0
 """Seconds in which a server answers what needs no long generation."""
+_MOST_BYTES = 32 << 20
+"""Of one answer: some hundred bytes a token, for the longest contexts there are."""
+_MOST_ROUNDING = 1e-3
+"""By which the logarithm of a probability may come out above 0."""
+
+_LEAST_LIKELY = 1e5
+"""The negative logarithm of a probability; vLLM says 9999 where it is infinite."""
 
 
 class UnavailableError(Exception):
     """The server is away, overloaded or broken: the same words may succeed later, or elsewhere."""
+
+
+class MalformedError(UnavailableError):
+    """The server answered what cannot be: bytes were lost, or something is wrong with it. It is asked again."""
 
 
 class RefusedError(Exception):
@@ -67,19 +78,24 @@ class Client:
         url: where it listens, without a path.
         session: connections, with the key in their headers.
         timeout: seconds a completion may take, the server's queue included.
+        vocabulary: token ids are below it.
     """
 
-    def __init__(self, url: str, session: aiohttp.ClientSession, timeout: float) -> None:
+    def __init__(self, url: str, session: aiohttp.ClientSession, timeout: float, vocabulary: int) -> None:
         self.url, self._session, self._timeout = url.rstrip("/"), session, timeout
+        self.vocabulary = vocabulary
         self._quick = min(_QUICK, timeout)
 
     async def model(self) -> ServedModel:
         """The base model; adapters are listed with it, and name it as their parent."""
-        cards = (await self._ask("GET", "/v1/models"))["data"]
-        base = next((card for card in cards if not card.get("parent")), None)
-        if base is None:
-            raise RefusedError(self.url, 200, "no model is listed")
-        return ServedModel(base["id"], int(base["max_model_len"]))
+        said = await self._ask("GET", "/v1/models")
+        try:
+            base = next((card for card in said["data"] if not card.get("parent")), None)
+            if base is None:
+                raise RefusedError(self.url, 200, "no model is listed")
+            return ServedModel(str(base["id"]), int(base["max_model_len"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise MalformedError(f"{self.url} lists no model; is it a vLLM server?") from error
 
     async def loads_adapters(self) -> bool:
         """Whether the server has the endpoint at all. An empty request is refused, but not as an unknown page."""
@@ -111,7 +127,7 @@ class Client:
             if refusal.status == 404 and "does not exist" in refusal.message:
                 raise UnavailableError(f"{self.url} does not know {model} any more") from refusal
             raise
-        return _answer(self.url, said)
+        return _answer(self.url, said, len(body["prompt"]), body["max_tokens"], self.vocabulary)
 
     async def _healthy(self) -> bool:
         try:
@@ -126,9 +142,12 @@ class Client:
         if status >= 400:
             raise RefusedError(self.url, status, said)
         try:
-            return cast(dict[str, Any], json.loads(said))
-        except ValueError as error:
-            raise RefusedError(self.url, status, "no JSON, so this is not a vLLM server") from error
+            parsed: object = json.loads(said)
+        except (ValueError, RecursionError) as error:
+            raise MalformedError(f"{self.url}{path}: no JSON came back; is it a vLLM server?") from error
+        if not isinstance(parsed, dict):
+            raise MalformedError(f"{self.url}{path}: an answer of another form: {said[:200]}")
+        return cast(dict[str, Any], parsed)
 
     async def _say(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> tuple[int, str]:
         """Status and text; of an error, its message. Without a timeout it is something quick."""
@@ -136,12 +155,22 @@ class Client:
         limit = aiohttp.ClientTimeout(total=timeout)
         try:
             async with self._session.request(method, self.url + path, json=body, timeout=limit) as response:
-                text = await response.text()
+                text = (await self._read(response, path)).decode()
         except TimeoutError as error:
             raise UnavailableError(f"{self.url}{path} did not answer within {timeout:g} s") from error
         except (aiohttp.ClientError, OSError, UnicodeDecodeError) as error:
             raise UnavailableError(f"{self.url}{path}: {error or type(error).__name__}") from error
         return response.status, text if response.status < 400 else _message(text)
+
+    async def _read(self, response: aiohttp.ClientResponse, path: str) -> bytes:
+        """The body, up to what an answer may take: memory is not the server's to fill."""
+        body = bytearray()
+        async for piece in response.content.iter_any():
+            body += piece
+            if len(body) > _MOST_BYTES:
+                response.close()
+                raise MalformedError(f"{self.url}{path} answers with more than {_MOST_BYTES >> 20} MiB")
+        return bytes(body)
 
 
 def completion(request: Request, stop_ids: Sequence[int]) -> dict[str, Any]:
@@ -164,19 +193,44 @@ def completion(request: Request, stop_ids: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _answer(url: str, said: dict[str, Any]) -> Answer:
+def _answer(url: str, said: dict[str, Any], prefix: int, most: int, vocabulary: int) -> Answer:
+    """What was generated after a prefix of so many tokens, if it can have been.
+
+    Raises:
+        MalformedError: it cannot.
+    """
     try:
         choice = said["choices"][0]
         tokens, logprobs = choice.get("token_ids"), choice["logprobs"]["token_logprobs"]
         reason = choice["finish_reason"]
-        details = (said.get("usage") or {}).get("prompt_tokens_details") or {}
-    except (KeyError, IndexError, TypeError) as error:
-        raise RefusedError(url, 200, f"an answer of another form: {str(said)[:200]}") from error
-    if tokens is None or len(tokens) != len(logprobs):
+        cached = ((said.get("usage") or {}).get("prompt_tokens_details") or {}).get("cached_tokens")
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise MalformedError(f"{url}: an answer of another form: {str(said)[:200]}") from error
+    if tokens is None:
         raise RefusedError(url, 200, "no token ids came back (`return_token_ids`): this vLLM is too old; 0.32 works")
     if reason not in ("stop", "length"):
-        raise UnavailableError(f"{url} gave up on a request ({reason})")
-    return Answer(tuple(tokens), tuple(logprobs), reason == "length", details.get("cached_tokens"))
+        raise UnavailableError(f"{url} gave up on a request ({str(reason)[:80]})")
+    if not isinstance(tokens, list) or not isinstance(logprobs, list):
+        raise MalformedError(f"{url}: tokens and log-probabilities are no lists")
+    wrong = _wrong(cast(list[object], tokens), cast(list[object], logprobs), most, vocabulary)
+    if cached is not None and not (type(cached) is int and 0 <= cached <= prefix):
+        wrong = f"{str(cached)[:40]} of {prefix} prefix tokens were cached"
+    if wrong:
+        raise MalformedError(f"{url}: an answer that cannot be: {wrong}")
+    return Answer(tuple(tokens), tuple(logprobs), reason == "length", cached)
+
+
+def _wrong(tokens: list[object], logprobs: list[object], most: int, vocabulary: int) -> str | None:
+    """Why these are no tokens with their log-probabilities."""
+    if not 0 < len(tokens) <= most or len(tokens) != len(logprobs):
+        return f"{len(tokens)} tokens with {len(logprobs)} log-probabilities, where at most {most} were asked for"
+    for token in tokens:
+        if type(token) is not int or not 0 <= token < vocabulary:
+            return f"token {str(token)[:40]} of a vocabulary of {vocabulary}"
+    for value in logprobs:
+        if not isinstance(value, int | float) or not -_LEAST_LIKELY < value <= _MOST_ROUNDING:
+            return f"log-probability {str(value)[:40]}"
+    return None
 
 
 def _message(text: str) -> str:
@@ -194,5 +248,7 @@ def open_session(key: str | None) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         # Servers drop connections that were idle for 5 s; one dropped while it is taken up again looks like a failure.
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=2.0),
-        headers={"Authorization": f"Bearer {key}"} if key else None,
+        # Nothing is inflated: a few compressed bytes may hold gigabytes.
+        headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {}),
+        auto_decompress=False,
     )

@@ -1,7 +1,6 @@
 """`vllm serve` as we need it: its flags, and the process where it is ours to start and end."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from gpo_lightning.engines.kill_on_parent_death import KillOnParentDeath
 from gpo_lightning.engines.vllm import CPU_BLOCK, child_environment
 from gpo_lightning.engines.vllm_weights import served_rank
 from gpo_lightning.policy.adapters import largest_rank
@@ -102,13 +102,15 @@ class Child:
     def __init__(self, command: list[str], url: str, log: Path) -> None:
         self.command, self.url, self.log = command, url, log
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: KillOnParentDeath | None = None
 
     def ensure_running(self) -> None:
         """Start it, if it is not there."""
         if self._process is not None and self._process.poll() is None:
             return
         self.end()
-        environment = os.environ | child_environment() | {NEEDED_VARIABLE: "1"}
+        self._guard = KillOnParentDeath()
+        environment = os.environ | child_environment() | self._guard.environment | {NEEDED_VARIABLE: "1"}
         guarded = [sys.executable, "-c", _DIE_WITH_PARENT, str(os.getpid()), *self.command]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
@@ -128,10 +130,8 @@ class Child:
 
     def kill(self) -> None:
         """End it and all it started at once; from any thread."""
-        process = self._process
-        if process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+        if self._guard is not None:
+            self._guard.kill()
 
     def end(self, seconds: float = 15.0) -> None:
         """End it and all it started. Idempotent."""
@@ -141,9 +141,11 @@ class Child:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
-        # Its engine processes are of the same session, and outlive a server that was killed.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        # Its engine processes outlive a server that was killed.
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.revoke()
+            self._guard = None
         process.wait()
 
 

@@ -24,6 +24,7 @@ import aiohttp
 import torch
 
 from gpo_lightning.engines.engine import Capabilities, Completion, Engine, Purpose, Request, Sampling
+from gpo_lightning.engines.leftovers import own_folder
 from gpo_lightning.engines.vllm_fleet import Fleet, Server
 from gpo_lightning.engines.vllm_http import Adapter, Answer, Client, completion, open_session
 from gpo_lightning.engines.vllm_launch import Child, Launch
@@ -126,17 +127,17 @@ class VLLMServer(Engine):
         try:
             if self.launch is not None:
                 self._child = self.launch.start(policy, seed, self.longest)
-            self._fleet = self._background.run(self._open())
+            self._fleet = self._background.run(self._open(_vocabulary(policy)))
             self._compare_contexts(policy)
             self._folder = self._adapter_folder()
         except BaseException:
             self.shutdown()
             raise
 
-    async def _open(self) -> Fleet:
+    async def _open(self, vocabulary: int) -> Fleet:
         self._session = open_session(os.environ.get(self.api_key_variable))
         urls = self.urls if self._child is None else [self._child.url]
-        servers = [Server(Client(url, self._session, self.timeout), self._child) for url in urls]
+        servers = [Server(Client(url, self._session, self.timeout, vocabulary), self._child) for url in urls]
         fleet = Fleet(servers, self.concurrency, self.retries, self.patience)
         await fleet.open(self.wait if self.launch is None else self.launch.seconds)
         return fleet
@@ -152,7 +153,7 @@ class VLLMServer(Engine):
 
     def _adapter_folder(self) -> Path:
         if self.adapters is None:
-            return Path(tempfile.mkdtemp(prefix="gpo-adapters-"))
+            return Path(tempfile.mkdtemp(dir=own_folder("gpo-adapters")))
         try:
             self.adapters.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -346,9 +347,7 @@ def write_adapter(policy: "Policy", folder: Path) -> Adapter:
 
 
 def _difference(policy: "Policy", prefix: tuple[int, ...], answer: Answer) -> float:
-    """Mean absolute difference of log-probabilities between server and trainer; infinite for unknown tokens."""
-    if max(answer.tokens) >= policy.causal_lm.get_input_embeddings().weight.shape[0]:  # pyright: ignore
-        return float("inf")
+    """Mean absolute difference of log-probabilities between server and trainer."""
     ids = torch.tensor([prefix + answer.tokens], device=policy.device)
     mask = torch.zeros_like(ids)
     mask[:, len(prefix) :] = 1
@@ -360,6 +359,10 @@ def _difference(policy: "Policy", prefix: tuple[int, ...], answer: Answer) -> fl
     finally:
         policy.train(training)
     return float((ours - torch.tensor(answer.logprobs, dtype=torch.float64)).abs().mean())
+
+
+def _vocabulary(policy: "Policy") -> int:
+    return int(policy.causal_lm.get_input_embeddings().weight.shape[0])  # pyright: ignore
 
 
 def _outcome(work: Future[Answer]) -> Answer | BaseException:

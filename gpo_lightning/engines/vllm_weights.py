@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gpo_lightning.engines.leftovers import own_folder
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy.adapters import largest_rank, only_merged, unmergeable
 
@@ -112,7 +113,8 @@ class WeightFolders:
         if not self._known:
             self._parent, self._known = _roomy(size), True
         before = self._folder
-        self._folder = Path(tempfile.mkdtemp(prefix=f"gpo-weights-{os.getpid()}-", dir=self._parent))
+        own = own_folder("gpo-weights", None if self._parent is None else str(self._parent))
+        self._folder = Path(tempfile.mkdtemp(dir=own))
         return self._folder, before
 
     def remove(self) -> None:

@@ -15,6 +15,20 @@ class Message:
     role: str
     content: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "content", writable(self.content))
+
+
+def writable(text: str) -> str:
+    r"""Text that tokenizers and files take: halves of surrogate pairs, which JSON may hold, become U+FFFD.
+
+    >>> writable("a\ud800b")
+    'a\ufffdb'
+    """
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -44,6 +58,12 @@ class Problem:
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     template_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     place: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("id", "task", "answer", "prompt", "solution"):
+            text = getattr(self, name)
+            if text is not None:
+                object.__setattr__(self, name, writable(text))
 
     def again(self, id: str) -> "Problem":
         """The same question under another id."""

@@ -4,26 +4,25 @@ The question "State the final answer to the following arithmetic problem: 4 + 7 
 ``pattern=": (.*) ="`` and ``template="{question}"``, the user turn "4 + 7 - 3 + 2"; the answer is "10".
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from hashlib import sha256
 from typing import Any, cast
 
 from gpo_lightning.errors import ConfigError
+from gpo_lightning.problems.answer_languages import LANGUAGES
 from gpo_lightning.problems.problem import Message, Problem, ProblemSource
 from gpo_lightning.problems.split import is_heldout
-from gpo_lightning.rewards import Grade, Grader
-from gpo_lightning.rewards.formats import marked_answer
+from gpo_lightning.rewards import Case, Grade, Grader, marked_answer
+from gpo_lightning.rewards.workers import Outcome, Workers, shared_workers
 
-_EVALUATED = frozenset({"string_insertion", "spiral_matrix", "binary_matrix", "n_queens"})
-"""Tasks whose scorer calls ``eval`` on an answer that is not literally right, to give it part of the score."""
-
-_CALCULATED = frozenset({"countdown", "puzzle24"})
-"""Tasks whose scorer has sympy evaluate the answer as a program."""
-
-_ARITHMETIC = re.compile(r"(?:[0-9 ().+-]|\*(?!\s*\*)|/){1,100}")
+_SCORE = "gpo_lightning.problems.gym_scorer:score"
+_TOO_MUCH = ("timeout", "memory")
+SCORING = "scoring"
+"""The stage at which a failure is the answer's."""
+_WHOLE = re.compile("[0-9]+")
 _MOST_DRAWS = 200
 _SEED_SPACING = 1_000_000_007
 """reasoning-gym draws item i from seed + i, so that neighbouring seeds would give the same items shifted by one."""
@@ -33,38 +32,76 @@ _SEED_SPACING = 1_000_000_007
 class StrictScore(Grader):
     """reasoning-gym's own scorer made strict: the marked answer alone is scored, and only a full score is right.
 
-    Some scorers run the answer as Python. No answer of a model is run here: where the scorer would do so to give part
-    of the score, the answer is wrong unless it is literally the gold answer or one of ``valid_answers``; where it
-    calculates, only digits, brackets and the four operations are let through.
+    The gold answer is right at sight. What is not in the task's language (:mod:`.answer_languages`) is wrong at sight.
+    The rest is scored in worker processes, which are killed at the deadline: an answer that takes more time or memory
+    is wrong, with the reason ``timeout`` or ``memory``.
 
     Args:
-        dataset: the reasoning-gym dataset whose scorer is asked.
+        task: name of the task.
+        options: of the task's data set.
+        level: of the task's curriculum.
         marker: opens the answer line.
+        deadline: seconds that one answer may take.
+        memory_mib: address space of a worker process, in MiB.
+        workers: worker processes; ``null`` takes one a CPU core, four at most.
     """
 
-    dataset: Any
+    task: str
+    options: Mapping[str, Any]
+    level: int | None
     marker: str
+    deadline: float = 10.0
+    memory_mib: int = 2048
+    workers: int | None = None
+
+    @property
+    def pool(self) -> Workers:
+        """The worker processes, shared by all tasks."""
+        return shared_workers(_SCORE, self.workers or min(4, os.cpu_count() or 1), self.deadline, self.memory_mib)
 
     def grade(self, response: str, answer: str, metadata: Mapping[str, Any]) -> Grade:
-        given = marked_answer(response, self.marker)
+        return self.grade_all([Case(response, answer, metadata)])[0]
+
+    def grade_all(self, cases: Sequence[Case]) -> list[Grade]:
+        given = [marked_answer(case.response, self.marker) for case in cases]
+        grades = [self._at_sight(text, case) for text, case in zip(given, cases, strict=True)]
+        asked = {
+            place: (text, case)
+            for place, (text, case, grade) in enumerate(zip(given, cases, grades, strict=True))
+            if grade is None and text is not None
+        }
+        outcomes = self.pool.run([self._job(text, case) for text, case in asked.values()]) if asked else []
+        for (place, (text, _)), outcome in zip(asked.items(), outcomes, strict=True):
+            grades[place] = _verdict(text, outcome)
+        return [grade or Grade(None, "scorer_failed") for grade in grades]
+
+    def _at_sight(self, given: str | None, case: Case) -> Grade | None:
         if given is None:
             return Grade(0.0, "unparsed")
-        try:
-            entry = metadata["entry"]
-            if not _harmless(given, answer, entry):
-                return Grade(0.0, "wrong", given)
-            score = float(self.dataset.score_answer(answer=given, entry={"answer": answer, "metadata": entry}))
-        except Exception:  # scorers parse free text, and each fails in a way of its own
+        entry = case.metadata.get("entry")
+        if not isinstance(entry, Mapping):
             return Grade(None, "scorer_failed", given)
-        return Grade(1.0, "right", given) if score >= 1.0 else Grade(0.0, "wrong", given)
+        task = str(cast(Mapping[str, Any], entry).get("source_dataset", self.task))
+        # Tasks with many right answers and no gold one say None for it.
+        if given == case.answer and case.answer != str(None):
+            return Grade(1.0, "right", given)
+        if task not in LANGUAGES or not LANGUAGES[task](given):
+            return Grade(0.0, "wrong", given)
+        if task == "puzzle24" and sorted(_WHOLE.findall(given)) != sorted(_WHOLE.findall(case.answer)):
+            return Grade(0.0, "wrong", given)  # its scorer takes any four numbers
+        return None
+
+    def _job(self, given: str, case: Case) -> list[Any]:
+        gold = None if case.answer == str(None) else case.answer
+        return [self.task, dict(self.options), self.level, given, gold, dict(case.metadata["entry"])]
 
 
-def _harmless(given: str, answer: str, entry: Mapping[str, Any]) -> bool:
-    """Whether the scorer of the task can be shown this answer."""
-    task = entry.get("source_dataset")
-    if task in _EVALUATED:
-        return given in (answer, *entry.get("valid_answers", ()))
-    return task not in _CALCULATED or _ARITHMETIC.fullmatch(given) is not None
+def _verdict(given: str, outcome: Outcome) -> Grade:
+    if outcome.status == "done":
+        return Grade(1.0, "right", given) if outcome.value >= 1.0 else Grade(0.0, "wrong", given)
+    if outcome.stage == SCORING and outcome.status in _TOO_MUCH:
+        return Grade(0.0, outcome.status, given)
+    return Grade(None, "scorer_failed", given)  # scorers fail on what they cannot read each in a way of its own
 
 
 class ReasoningGym(ProblemSource):
@@ -108,11 +145,7 @@ class ReasoningGym(ProblemSource):
 
     @property
     def grader(self) -> Grader:
-        return self._scorer
-
-    @cached_property
-    def _scorer(self) -> StrictScore:
-        return StrictScore(self._dataset(0, 1), self.marker)  # once, for some data sets read files when they are made
+        return StrictScore(self.task, self.options, self.level, self.marker)
 
     def train(self) -> Sequence[Problem]:
         return self._draw(self.train_size, self.seed * _SEED_SPACING, heldout=False)
@@ -125,30 +158,9 @@ class ReasoningGym(ProblemSource):
         return None
 
     def _dataset(self, seed: int, size: int) -> Any:
-        import reasoning_gym  # here, for it takes seconds and other sources do without
+        from gpo_lightning.problems.gym_scorer import make_dataset  # here, for it takes seconds and others do without
 
-        try:
-            options = {**self._level_options(), **self.options}
-            return reasoning_gym.create_dataset(self.task, size=size, seed=seed, **options)
-        except (ValueError, TypeError, AssertionError) as error:
-            raise ConfigError(
-                f"data.problems: reasoning-gym refuses {self.task!r} with {self.options}: {error}"
-            ) from error
-
-    def _level_options(self) -> dict[str, Any]:
-        if self.level is None:
-            return {}
-        from reasoning_gym.factory import create_curriculum
-
-        curriculum = create_curriculum(self.task)
-        deepest = max((len(each.levels) for each in curriculum.attributes.values()), default=0) - 1
-        if not 0 <= self.level <= deepest:
-            raise ConfigError(
-                f"data.problems.level is {self.level}; the curriculum of {self.task} has the levels 0 to {deepest}."
-            )
-        curriculum.set_global_level(self.level)
-        configured = cast(dict[str, Any], vars(curriculum.generate_configuration()))
-        return {name: value for name, value in configured.items() if name not in ("seed", "size")}
+        return make_dataset(self.task, self.options, self.level, size, seed)
 
     def _draw(self, size: int, seed: int, *, heldout: bool) -> list[Problem]:
         dataset = self._dataset(seed, _MOST_DRAWS * max(1, size))

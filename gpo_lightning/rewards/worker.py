@@ -3,7 +3,8 @@
     python -m gpo_lightning.rewards.worker gpo_lightning.rewards.equivalence:judge 1024 5.0
 
 The process is meant to be killed, and nothing in it is shared. It imports the function and its libraries, never torch.
-What it is asked and what it answers is JSON, so that neither side can make the other run code.
+What it is asked and what it answers is JSON, so that neither side can make the other run code. Before the first job it
+gives up network, files, and the right to start or signal processes (:mod:`gpo_lightning.rewards.confinement`).
 """
 
 import json
@@ -16,6 +17,8 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
+
+from gpo_lightning.rewards.confinement import LIBRARIES, confine
 
 GRACE = 2.0
 """Seconds after the deadline at which the kernel ends a worker whose parent is gone and cannot."""
@@ -33,15 +36,20 @@ def main(function: str, memory_mib: int, deadline: float) -> None:
     run: Job = getattr(import_module(module), name)
     limit = memory_mib << 20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _write(answers, {"ready": True})
+    with Path("/proc/self/statm").open("rb", buffering=0) as memory:
+        confined = confine([*LIBRARIES, Path(__file__).parents[1]])
+        _write(answers, {"ready": True, "confined": confined})
+        _work(run, answers, deadline, lambda: _resident(memory) > limit // 2)
+
+
+def _work(run: Job, answers: IO[str], deadline: float, bloated: Callable[[], bool]) -> None:
     for line in sys.stdin:
         signal.setitimer(signal.ITIMER_REAL, deadline + GRACE)  # ends the process even inside one long C call
         answer = _answer(run, json.loads(line), lambda stage: _write(answers, {"stage": stage}))
         signal.setitimer(signal.ITIMER_REAL, 0)
-        bloated = _resident() > limit // 2
-        _write(answers, {**answer, "leaving": bloated})
-        if bloated:
+        leaving = bloated()
+        _write(answers, {**answer, "leaving": leaving})
+        if leaving:
             return
 
 
@@ -59,8 +67,9 @@ def _write(answers: IO[str], answer: dict[str, Any]) -> None:
     answers.flush()
 
 
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+def _resident(memory: IO[bytes]) -> int:
+    memory.seek(0)
+    return int(memory.read().split()[1]) * resource.getpagesize()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """A pool of worker processes that can be killed: what runs in them cannot hang, kill or bloat the run itself.
 
+They are confined (no network, no files but Python's own libraries, no processes), as far as the platform can.
+
 A job that is not done by its deadline is ended by killing its process; the next job gets a new one. A process that
 dies by itself (or by another's hand) in the middle of a job costs that job one repetition.
 """

@@ -15,6 +15,8 @@ from lightning.fabric.utilities.types import _PATH  # pyright: ignore[reportPriv
 from typing_extensions import override
 
 from gpo_lightning.errors import StorageError
+from gpo_lightning.runs.checkpoint import load_checkpoint
+from gpo_lightning.runs.checksum import seal
 
 _PARTIAL = ".partial"
 
@@ -31,8 +33,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         partial = target.with_name(f".{target.name}{_PARTIAL}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+            with partial.open("w+b") as file:
                 torch.save(checkpoint, file)
+                seal(file)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(target)
@@ -44,6 +47,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"{target}: the checkpoint cannot be written: {error}. The one before it, and the finished rollouts, "
                 "are safe. Make room, then go on with --ckpt_path last."
             ) from error
+
+    @override
+    def load_checkpoint(
+        self, path: _PATH, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        if not _is_local(path):
+            return super().load_checkpoint(path, map_location, weights_only=True)
+        return dict(load_checkpoint(Path(path)))
 
 
 def _is_local(path: _PATH) -> bool:

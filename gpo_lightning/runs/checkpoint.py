@@ -1,13 +1,15 @@
 """Checkpoints as they lie on the disk: which can be read, and which a run can go on from exactly."""
 
-import pickle
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from gpo_lightning.errors import ConfigError
+from gpo_lightning.runs.checksum import is_sound
+from gpo_lightning.runs.identity import Identity
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Checkpoint:
         steps: optimiser steps.
         between: written between two iterations, not in the middle of one.
         sharded: written by processes over which the weights lie spread.
+        run: whose it is; ``None`` where it does not say.
     """
 
     path: Path
@@ -27,6 +30,7 @@ class Checkpoint:
     steps: int
     between: bool
     sharded: bool
+    run: Identity | None = None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -35,13 +39,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         ConfigError: the file is missing, truncated, or not a checkpoint of this trainer.
     """
+    content = load_checkpoint(path)
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         progress = content["loops"]["fit_loop"]["epoch_progress"]["current"]
         _ = content["state_dict"], content["optimizer_states"], content["RolloutDataModule"]
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConfigError(f"--ckpt_path: {path} cannot be read, it is truncated or no checkpoint: {first}") from error
     except (KeyError, TypeError) as error:
         raise ConfigError(
             f"--ckpt_path: {path} is not a whole checkpoint of this trainer: it has no {error}. Training cannot go on "
@@ -49,22 +50,50 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ) from error
     between = progress["processed"] == progress["ready"]
     sharded = bool(content.get("sharded", False))
-    return Checkpoint(path, int(progress["processed"]), int(content["global_step"]), between, sharded)
+    run = Identity.read(content["run"]) if content.get("run") else None
+    return Checkpoint(path, int(progress["processed"]), int(content["global_step"]), between, sharded, run)
 
 
-def newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint of a folder from which a run goes on exactly, and why newer ones were passed over."""
+def load_checkpoint(path: Path) -> Mapping[str, Any]:
+    """The tensors and primitives of a checkpoint; nothing in it is run.
+
+    Raises:
+        ConfigError: the file is missing, truncated, damaged, or no checkpoint.
+    """
+    try:
+        content: object = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes make torch fail in any way it can
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"--ckpt_path: {path} cannot be read, it is truncated or no checkpoint: {first}") from error
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"--ckpt_path: {path} is no checkpoint.")
+    found = cast(Mapping[str, Any], content)
+    if "run" in found and not is_sound(path):
+        raise ConfigError(f"--ckpt_path: {path} is damaged: it is not what was written (its checksum says so).")
+    return found
+
+
+def newest_checkpoint(folders: Iterable[Path], run: str | None = None) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint from which a run goes on exactly, and why newer ones were passed over.
+
+    Args:
+        folders: where checkpoints lie.
+        run: id of the run; checkpoints of others are passed over.
+    """
     complaints: list[str] = []
-    newest_first = sorted(folder.glob("*.ckpt"), key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
-    for path in newest_first:
+    paths = {path.resolve(): path for folder in folders for path in folder.glob("*.ckpt")}
+    for path in sorted(paths.values(), key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True):
         try:
             found = read_checkpoint(path)
         except ConfigError as error:
             complaints.append(str(error))
             continue
-        if found.between:
+        if run is not None and found.run is not None and found.run.id != run:
+            complaints.append(f"--ckpt_path: {path} is of another run.")
+        elif not found.between:
+            complaints.append(mid_iteration(path))
+        else:
             return found, complaints
-        complaints.append(mid_iteration(path))
     return None, complaints
 
 

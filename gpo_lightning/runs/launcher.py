@@ -4,16 +4,20 @@ Lightning's own observer kills everything, the process it runs in included, with
 """
 
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed  # pyright: ignore[reportPrivateUsage]
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher  # pyright: ignore
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 from typing_extensions import override
 
 _STARTED_BY = "GPO_STARTED_BY"
+_FOLDER, _CHECKPOINT = "GPO_RUN_FOLDER", "GPO_RUN_CHECKPOINT"
 
 
 class Launcher(_SubprocessScriptLauncher):
@@ -30,6 +34,8 @@ class Launcher(_SubprocessScriptLauncher):
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         if not self.cluster_environment.creates_processes_externally:
             os.environ[_STARTED_BY] = str(os.getpid())
+            if self.num_nodes == 1:
+                self._store = store_on_loopback(self.cluster_environment.main_port)
             self._call_children_scripts()
         _set_num_threads_if_needed(num_processes=self.num_processes)
         return function(*args, **kwargs)
@@ -38,6 +44,45 @@ class Launcher(_SubprocessScriptLauncher):
     def first_rank(self) -> int:
         """Global rank of this process, which started those that follow."""
         return self.cluster_environment.node_rank() * self.num_processes
+
+
+def hand_over(folder: Path, checkpoint: Path | None) -> None:
+    """Tell the ranks that this process will start which run they work on, and where it goes on."""
+    os.environ[_FOLDER], os.environ[_CHECKPOINT] = str(folder), str(checkpoint or "")
+
+
+def handed_over() -> tuple[Path, Path | None] | None:
+    """The run's folder and checkpoint, in a process that the first rank of this machine started."""
+    if _FOLDER not in os.environ or os.environ.get("LOCAL_RANK", "0") == "0":
+        return None
+    checkpoint = os.environ[_CHECKPOINT]
+    return Path(os.environ[_FOLDER]), Path(checkpoint) if checkpoint else None
+
+
+def take_back() -> None:
+    """End what :func:`hand_over` began."""
+    for name in (_FOLDER, _CHECKPOINT):
+        os.environ.pop(name, None)
+
+
+def store_on_loopback(port: int) -> TCPStore:
+    """Where the ranks of one machine find each other, which torch would open to every network the machine is in.
+
+    torch takes a server that listens on the port already for its own. Those for tensors are kept to loopback as well,
+    unless the environment says otherwise.
+    """
+    if Path("/sys/class/net/lo").exists():
+        for library in ("GLOO", "NCCL"):
+            os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
+    listener = socket.create_server(("127.0.0.1", port))
+    return TCPStore(
+        "127.0.0.1",
+        listener.getsockname()[1],
+        is_master=True,
+        wait_for_workers=False,
+        multi_tenant=True,
+        master_listen_fd=listener.detach(),
+    )
 
 
 @dataclass(frozen=True)

@@ -6,5 +6,5 @@ from lightning import Trainer
 
 
 def run_directory(trainer: Trainer) -> Path:
-    """The logger's folder, or the trainer's root where there is no logger. Every rank must call it."""
+    """The run's own folder, whatever the logger. Every rank must call it."""
     return Path(trainer.log_dir or trainer.default_root_dir)

@@ -1,7 +1,8 @@
-"""SIGTERM and SIGUSR1: stop where nothing is lost, and say how to go on.
+"""SIGTERM, SIGUSR1 and Ctrl-C: stop where nothing is lost, and say how to go on.
 
-A signal only raises a flag; the run looks at it between two polls of the engine and after each optimiser step. By then
-everything that was finished is in the journal and in the last checkpoint.
+A signal raises a flag; the run looks at it between two polls of the engine and after each optimiser step. By then
+everything that was finished is in the journal and in the last checkpoint. A run that waits for something that does not
+come (an engine that hangs, or loads) is ended after a minute: what it had finished is as safe.
 """
 
 import os
@@ -22,25 +23,41 @@ EXIT_CODE = 75
 """``EX_TEMPFAIL`` of sysexits.h: not a failure of the program; try again later."""
 
 
+INTERRUPTED = 130
+"""128 + SIGINT, as shells say it."""
+
+PATIENCE = 60.0
+"""Seconds to stop by itself: less than a scheduler gives that is about to take the machine away."""
+
+
 class StopSignals:
-    """Within: SIGTERM and SIGUSR1 ask the run to stop.
+    """Within: SIGTERM, SIGUSR1 and SIGINT ask the run to stop.
 
     Args:
         forward: told the signal, to hand it to the other ranks' processes.
+        last_resort: ends this process, from another thread, where it has not stopped in time.
+        patience: seconds until then.
     """
 
-    def __init__(self, forward: Callable[[int], None] = lambda signum: None) -> None:
+    def __init__(
+        self,
+        forward: Callable[[int], None] = lambda signum: None,
+        last_resort: Callable[[], None] = lambda: None,
+        patience: float = PATIENCE,
+    ) -> None:
         self.received: signal.Signals | None = None
-        self._forward = forward
+        self._forward, self._last_resort, self._patience = forward, last_resort, patience
         self._before: dict[signal.Signals, Any] = {}
+        self._over = threading.Event()
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            for name in (signal.SIGTERM, signal.SIGUSR1):
+            for name in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
                 self._before[name] = signal.signal(name, self._receive)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over.set()
         for name, handler in self._before.items():
             signal.signal(name, handler)
         self._before.clear()
@@ -48,7 +65,17 @@ class StopSignals:
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         if self.received is None:
             self.received = signal.Signals(signum)
+            threading.Thread(target=self._wait, name="gpo-stop", daemon=True).start()
             self._forward(signum)
+
+    def _wait(self) -> None:
+        if not self._over.wait(self._patience):
+            self._last_resort()
+
+    @property
+    def status(self) -> int:
+        """The exit status of a process that stopped as asked."""
+        return INTERRUPTED if self.received is signal.SIGINT else EXIT_CODE
 
     def check(self) -> None:
         """Stop here if a signal came.
@@ -57,7 +84,7 @@ class StopSignals:
             Interrupted: one came.
         """
         if self.received is not None:
-            raise Interrupted(f"stopped by {self.received.name}")
+            raise Interrupted(f"stopped by {self.received.name}", self.status)
 
 
 def requeue(rank: int) -> str | None:
@@ -78,9 +105,10 @@ def requeue(rank: int) -> str | None:
     return f"SLURM job {job} is requeued"
 
 
-def requeued() -> bool:
-    """Whether SLURM started this job again."""
-    return SLURMEnvironment.detect() and int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+def started_again() -> bool:
+    """Whether a scheduler started this job before."""
+    slurm = int(os.environ.get("SLURM_RESTART_COUNT", "0")) if SLURMEnvironment.detect() else 0
+    return slurm > 0 or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def stopped(directory: Path, requeueing: str | None) -> str:
@@ -88,5 +116,5 @@ def stopped(directory: Path, requeueing: str | None) -> str:
     done = f" {requeueing}." if requeueing else ""
     return (
         f"Stopped as asked.{done} Everything finished is in {directory}. Go on with the same command and "
-        "--ckpt_path last."
+        f"--ckpt_path last, or with gpo fit --run {directory}"
     )

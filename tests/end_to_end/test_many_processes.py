@@ -170,12 +170,12 @@ def test_a_rank_that_hangs_is_ended_too(tmp_path: Path) -> None:
 
 def test_torchrun_starts_a_run_anew_whose_rank_was_killed(uninterrupted: Callable[[str], Path], tmp_path: Path) -> None:
     command = [*TORCHRUN, "--max-restarts=1", "-m", "gpo_lightning", *THREE, *config("trainer/torchrun.yaml"), *HERE]
-    run = Running([*command, "--ckpt_path=last"], tmp_path, TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")
+    run = Running(command, tmp_path, TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")
     with nothing_left(run):
         run.wait_for("Iteration 1: ")
         run.kill(1)
         assert run.ended(200) == 0
-    assert "--ckpt_path last: runs/quickstart/version_0/checkpoints" in run.said.replace("  ", " ").replace("- ", "-")
+    assert "Started again: runs/quickstart/version_0/checkpoints" in run.said.replace("  ", " ").replace("- ", "-")
     assert adapter(tmp_path) == adapter(uninterrupted("ddp"))
 
 

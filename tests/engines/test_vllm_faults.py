@@ -1,5 +1,7 @@
 """What the server engine does when servers fail, refuse or are not what they should be, by a server that is faulty."""
 
+import json
+import math
 import os
 import signal
 import socket
@@ -15,6 +17,7 @@ import pytest
 
 from gpo_lightning.engines import Engine, Launch, Purpose, Recovery, Request, RestartingEngine, Sampling, VLLMServer
 from gpo_lightning.engines.vllm_fleet import _pauses
+from gpo_lightning.engines.vllm_http import MalformedError, _answer
 from gpo_lightning.engines.vllm_launch import Child, _free_port
 from gpo_lightning.engines.vllm_server import write_adapter
 from gpo_lightning.errors import ConfigError, EngineError
@@ -63,6 +66,57 @@ def test_requests_are_repeated_while_a_server_fails_and_none_is_lost(start: Star
     assert engine.faults["revived"] >= 1
     booked = engine.ledger.accounts[Purpose.SAMPLE]
     assert (booked.requests, booked.generated) == (24, 96), "repeated requests are booked once"
+
+
+def _said(token_ids: Any = (5, 5), logprobs: Any = (0.0, -1.0), cached: Any = 0) -> Reply:
+    choice = {"token_ids": token_ids, "logprobs": {"token_logprobs": logprobs}, "finish_reason": "stop"}
+    return 200, json.loads(
+        json.dumps({"choices": [choice], "usage": {"prompt_tokens_details": {"cached_tokens": cached}}})
+    )
+
+
+CANNOT_BE: dict[str, Reply] = {
+    "a negative token": _said([5, -5]),
+    "a token of no vocabulary": _said([5, 10**12]),
+    "a token as text": _said([5, "5"]),
+    "a token as truth": _said([5, True]),
+    "a token with a fraction": _said([5, 5.5]),
+    "NaN": _said(logprobs=[0.0, math.nan]),
+    "infinity": _said(logprobs=[0.0, -math.inf]),
+    "a probability above one": _said(logprobs=[0.0, 2.0]),
+    "a log-probability as text": _said(logprobs=[0.0, "-1"]),
+    "none": _said(logprobs=[0.0, None]),
+    "a number no float holds": _said(logprobs=[0.0, -(10**400)]),
+    "fewer log-probabilities": _said(logprobs=[0.0]),
+    "more tokens than asked for": _said([5] * 9, [0.0] * 9),
+    "no tokens": _said([], []),
+    "tokens that are a number": _said(5, 0.0),
+    "tokens that are a mapping": _said({"5": 5}, {"5": 0.0}),
+    "a cached prefix longer than the prefix": _said(cached=10**9),
+    "another form": (200, {"choices": "many"}),
+}
+NO_ANSWER: list[Reply] = [(200, [1, 2]), (200, "[" * 100_000), (200, "x" * (33 << 20))]
+
+
+def test_an_answer_that_cannot_be_is_an_incident_and_asked_for_again(start: Start) -> None:
+    wrong = iter([*NO_ANSWER, *list(CANNOT_BE.values())[:3]])
+
+    def odd(body: dict[str, Any], seen: int) -> Reply:
+        asked_for_work = body["max_tokens"] == 4 and seen % 2
+        return next(wrong, tokens(4)) if asked_for_work else tokens(body["max_tokens"])
+
+    engine, _ = start({COMPLETIONS: odd}, retries=60, concurrency=1)
+    made = engine.generate(requests(8))
+    assert [(completion.tokens, completion.logprobs) for completion in made] == [((5,) * 4, (0.0,) * 4)] * 8
+    assert next(wrong, None) is None
+    assert engine.faults["repeated"] == 6
+
+
+@pytest.mark.parametrize("kind", CANNOT_BE)
+def test_each_kind_of_what_cannot_be_is_told_from_an_answer(kind: str) -> None:
+    with pytest.raises(MalformedError):
+        _answer("http://x", CANNOT_BE[kind][1], prefix=3, most=8, vocabulary=100)
+    assert _answer("http://x", _said()[1], prefix=3, most=8, vocabulary=100).tokens == (5, 5)
 
 
 def test_a_server_that_forgot_the_adapter_gets_it_before_the_next_request(start: Start) -> None:

@@ -1,0 +1,178 @@
+"""Runs are told apart, kept apart, and what they leave is what they wrote."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from gpo_lightning.errors import ConfigError, StorageError
+from gpo_lightning.runs import AtomicCheckpointIO, Run, read_checkpoint
+from gpo_lightning.runs.identity import check_same, differences, flat
+from gpo_lightning.runs.run import new_folder
+
+CONFIG = flat(
+    {
+        "seed_everything": 0,
+        "trainer": {"max_epochs": 8, "devices": 1},
+        "model": {
+            "loss": {"class_path": "losses.GRPO", "init_args": {"clip": 0.2, "beta": 0.0}},
+            "policy": {"base": "tiny", "lora": {"r": 16}},
+            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-3}},
+        },
+        "data": {"plan": {"group_size": 8}, "recovery": {"patience": 900.0}},
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        ({"trainer.max_epochs": 16}, []),
+        ({"trainer.devices": 2}, []),
+        ({"data.recovery.patience": 5.0}, []),
+        ({"seed_everything": 1}, ["seed_everything"]),
+        ({"model.optimizer.init_args.lr": 1e-2}, ["model.optimizer.init_args.lr"]),
+        ({"data.plan.group_size": 4}, ["data.plan.group_size"]),
+        ({"model.policy.lora.r": 8}, ["model.policy.lora.r"]),
+        ({"model.loss.class_path": "losses.PPO", "model.loss.init_args.vf": 1}, ["model.loss.class_path"]),
+        ({"trainer.gradient_clip_val": 1.0}, ["trainer.gradient_clip_val"]),
+    ],
+)
+def test_only_what_changes_the_result_is_a_difference(change: dict[str, object], differs: list[str]) -> None:
+    now = {**CONFIG, **change}
+    assert [found.key for found in differences(CONFIG, now)] == differs
+    assert differences(CONFIG, now, meant=[key.rpartition(".")[0] or key for key in differs]) == []
+
+
+def test_a_refusal_has_a_table_and_the_words_that_allow_it() -> None:
+    now = {**CONFIG, "model.optimizer.init_args.lr": 0.01, "seed_everything": 1}
+    with pytest.raises(ConfigError) as refusal:
+        check_same(Path("runs/x/version_0"), CONFIG, now, [])
+    said = str(refusal.value)
+    assert "model.optimizer.init_args.lr  0.001  ->  0.01" in said
+    assert "--resume_with '[model.optimizer,seed_everything]'" in said
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from gpo_lightning.runs import Run
+run = Run.begin(Path(sys.argv[1]), {})
+print("working", flush=True)
+time.sleep(600)
+"""
+
+
+def test_one_process_works_in_a_folder_and_a_killed_one_leaves_it_free(tmp_path: Path) -> None:
+    folder = tmp_path / "version_0"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "working\n"
+    with pytest.raises(ConfigError, match=rf"in use: another process \(process {holder.pid} on"):
+        Run.read(folder).work()
+    with pytest.raises(ConfigError, match="holds a run already"):
+        Run.begin(folder, {})
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    run = Run.read(folder)
+    run.work()
+    run.finish(3)
+    run.rest()
+    assert Run.read(folder).finished == 3
+
+
+def test_runs_that_begin_at_once_have_folders_of_their_own(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: new_folder(tmp_path / "runs"), range(32)))
+    assert sorted(folder.name for folder in folders) == sorted(f"version_{i}" for i in range(32))
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match="a run's folder cannot be made in it"):
+        new_folder(tmp_path / "file")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    run = Run.begin(tmp_path / "run", {})
+    progress = {"current": {"processed": 1, "ready": 1}}
+    content = {"state_dict": {"w": torch.randn(40, 40)}, "optimizer_states": [], "RolloutDataModule": {}}
+    content |= {"loops": {"fit_loop": {"epoch_progress": progress}}, "global_step": 3, "run": run.identity.to_dict()}
+    AtomicCheckpointIO().save_checkpoint(content, tmp_path / "x.ckpt")
+    return tmp_path / "x.ckpt"
+
+
+def test_every_flipped_bit_is_found(checkpoint: Path) -> None:
+    assert read_checkpoint(checkpoint).iterations == 1
+    whole = checkpoint.read_bytes()
+    draw = random.Random(0)
+    places = [draw.randrange(8 * len(whole)) for _ in range(150)] + [8 * len(whole) - 1, 8 * (len(whole) - 75)]
+    for place in places:
+        rotten = bytearray(whole)
+        rotten[place // 8] ^= 1 << place % 8
+        checkpoint.write_bytes(rotten)
+        with pytest.raises(ConfigError, match="--ckpt_path"):
+            read_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 5000])
+def test_random_bytes_are_no_checkpoint(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(random.Random(size).randbytes(size))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_checkpoint(path)
+    path.write_bytes(b"PK\x03\x04" + random.Random(size).randbytes(size))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_checkpoint(path)
+
+
+STOP = """
+import os, signal, sys, threading, time
+from gpo_lightning.runs import StopSignals
+
+def end():
+    print("ended", flush=True)
+    os._exit(stop.status)
+
+stop = StopSignals(last_resort=end, patience=0.5)
+with stop:
+    print("waiting", flush=True)
+    threading.Event().wait()  # for what never comes
+"""
+
+
+@pytest.mark.parametrize(("name", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_run_that_waits_for_what_does_not_come_ends_soon_after_a_signal(name: signal.Signals, status: int) -> None:
+    process = subprocess.Popen([sys.executable, "-c", STOP], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    begin = time.monotonic()
+    process.send_signal(name)
+    assert process.wait(20) == status
+    assert time.monotonic() - begin < 10
+    assert process.stdout.read() == "ended\n"
+
+
+@pytest.mark.parametrize(("name", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_in_the_first_seconds_ends_with_its_status_and_a_line(name: signal.Signals, status: int) -> None:
+    code = (
+        "import builtins, os, sys, signal; from gpo_lightning import __main__\n"
+        "import importlib.abc\n"
+        "class Importing(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        name == 'gpo_lightning.cli' and os.kill(os.getpid(), {int(name)})\n"
+        "sys.meta_path.insert(0, Importing())\n"
+        "__main__.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status
+    assert f"Stopped by {name.name} before anything was made" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,90 @@
+"""No file configures, runs or leaves its folder, whatever it holds and whatever it is called."""
+
+import json
+import pickle
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpo_lightning.cli import main
+from gpo_lightning.module import GPOModule
+from gpo_lightning.problems import Message, Problem
+from gpo_lightning.rollouts import RolloutTree, read_trees, write_trees
+from gpo_lightning.runs import file_name
+from gpo_lightning.trainer import GPOTrainer
+from tests.end_to_end.conftest import TRANSFORMERS, config
+
+
+@pytest.mark.parametrize("command", ["export", "fit", "validate", "test", "explore"])
+def test_hyper_parameters_of_a_checkpoint_configure_nothing(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bad.ckpt"
+    hostile = {"policy": {"trust_remote_code": True, "base": "elsewhere"}, "bad_steps": 99, "_class_path": "os.system"}
+    progress = {"current": {"processed": 1, "ready": 1}}
+    content: dict[str, Any] = {"hyper_parameters": hostile, "state_dict": {}, "optimizer_states": [], "global_step": 1}
+    content |= {"loops": {"fit_loop": {"epoch_progress": progress}}, "RolloutDataModule": {}}
+    torch.save(content, path)
+    seen: list[GPOModule] = []
+
+    @wraps(getattr(GPOTrainer, command))
+    def told(self: GPOTrainer, model: GPOModule, *rest: Any, **keywords: Any) -> None:
+        seen.append(model)
+
+    monkeypatch.setattr(GPOTrainer, command, told)
+    monkeypatch.chdir(tmp_path)
+    main([command, *config("quickstart.yaml"), TRANSFORMERS, f"--ckpt_path={path}"])
+    (module,) = seen
+    assert (module.policy_config.trust_remote_code, module.policy_config.base) == (False, "tiny")
+    assert module.bad_steps == 5
+
+
+class Touch:
+    """What runs when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("command", ["export", "fit", "validate", "test", "predict"])
+def test_nothing_in_a_checkpoint_is_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark, path = tmp_path / "was_here", tmp_path / "bad.ckpt"
+    torch.save({"state_dict": {}, "hyper_parameters": Touch(mark)}, path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((SystemExit, pickle.UnpicklingError)):
+        main([command, *config("quickstart.yaml"), TRANSFORMERS, f"--ckpt_path={path}"])
+    assert not mark.exists()
+    torch.load(path, weights_only=False)
+    assert mark.exists(), "unpickled it does run, else this test could not fail"
+
+
+@given(st.text(max_size=400))
+def test_whatever_something_is_called_its_file_stays_in_the_folder(name: str) -> None:
+    made = file_name(name)
+    assert 0 < len(made) <= 80
+    assert (Path("/run") / f"{made}.parquet").resolve().parent == Path("/run").resolve()
+    made.encode("ascii")
+    assert not made.startswith(".")
+
+
+@given(st.lists(st.text(alphabet="a./ \x00é", max_size=100), unique=True, max_size=20))
+def test_different_names_have_different_files(names: list[str]) -> None:
+    assert len({file_name(name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a/../../b\udfff", "x" * 300, "\x00\n", "\ud83d\ude00"])
+def test_problems_of_any_text_are_kept_and_read_back(text: str, tmp_path: Path) -> None:
+    problem = Problem(id=text, task=text, answer=text, messages=(Message("user", text),), solution=text)
+    tree = RolloutTree(problem, (1, 2))
+    write_trees(tmp_path / "trees.parquet", [tree])
+    (read,) = read_trees(tmp_path / "trees.parquet")
+    assert read.problem == problem
+    json.dumps(read.problem.id, ensure_ascii=False).encode()
