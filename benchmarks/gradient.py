@@ -20,40 +20,25 @@ from typing import Any
 import torch
 from peft import LoraConfig
 
-from gpo_lightning.critical import (
-    Exhaustive,
-    MaxAdvantage,
-    Newline,
-    NoSearch,
-    RandomStep,
-    SearchStrategy,
-    Selector,
-)
+from gpo_lightning.critical import Exhaustive, MaxAdvantage, Newline, NoSearch, RandomStep, SearchStrategy, Selector
 from gpo_lightning.engines import Sampling, Transformers
-from gpo_lightning.evaluation import (
+from gpo_lightning.evaluation.exact import exact_success
+from gpo_lightning.evaluation.gradients import (
     BatchGradient,
     batch_gradient,
     efficiency,
-    exact_success,
     success_gradient,
     uniform_share,
 )
 from gpo_lightning.evaluation.oracle import ExactSteps
-from gpo_lightning.experience import Credit, Outcome, PolicyGradient, Segments, Siblings
+from gpo_lightning.experience import PolicyGradient, Siblings
+from gpo_lightning.experience.credit import Credit, Outcome, Segments
 from gpo_lightning.losses import GRPO
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.policy.embedded.warm_start import lessons, warm_start_names
-from gpo_lightning.problems import Checked
-from gpo_lightning.rollouts import (
-    Critical,
-    FirstMistake,
-    Frontier,
-    PromptOnly,
-    RolloutLoop,
-    RolloutPlan,
-    RolloutTree,
-    StartStates,
-)
+from gpo_lightning.problems.checked import Checked
+from gpo_lightning.rollouts import FirstMistake, Frontier, RolloutLoop, RolloutPlan, RolloutTree
+from gpo_lightning.rollouts.starts import Critical, PromptOnly, StartStates
 
 RESULTS = Path(__file__).parent / "results" / "gradient.json"
 

@@ -32,7 +32,8 @@ from gpo_lightning.engines import Engine, Purpose, Request, Sampling, Transforme
 from gpo_lightning.errors import GPOError
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.policy.embedded.tiny import tiny_tokenizer
-from gpo_lightning.problems import Message, Problem, encode_prompt, encode_solution
+from gpo_lightning.problems import Message, Problem
+from gpo_lightning.problems.prompting import encode_prompt, encode_solution
 
 RESULTS = Path(__file__).parent / "results" / "models.json"
 AGREES = 1e-5

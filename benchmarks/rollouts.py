@@ -18,7 +18,8 @@ from peft import LoraConfig
 
 from gpo_lightning.engines import VLLM, Engine, Purpose, Request, Sampling, Transformers
 from gpo_lightning.policy import Policy, PolicyConfig
-from gpo_lightning.problems import ChainSum, ModularChains, encode_prompt
+from gpo_lightning.problems import ChainSum, ModularChains
+from gpo_lightning.problems.prompting import encode_prompt
 
 RESULTS = Path(__file__).parent / "results" / "rollouts.json"
 

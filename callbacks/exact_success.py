@@ -7,8 +7,8 @@ from lightning import Callback, Trainer
 
 from gpo_lightning.callbacks.token_budget import tokens_spent
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.evaluation import exact_success
-from gpo_lightning.problems import Checked
+from gpo_lightning.evaluation.exact import exact_success
+from gpo_lightning.problems.checked import Checked
 from gpo_lightning.runs import run_directory
 
 if TYPE_CHECKING:

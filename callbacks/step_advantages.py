@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning import Callback, Trainer
 
-from gpo_lightning.rollouts import ValueCurve, gather
+from gpo_lightning.rollouts import gather
+from gpo_lightning.rollouts.tree import ValueCurve
 
 if TYPE_CHECKING:
     from gpo_lightning.module import GPOModule

@@ -19,7 +19,7 @@ from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError, GPOError, Interrupted, RankLost
 from gpo_lightning.evaluation import explorer
 from gpo_lightning.module import GPOModule
-from gpo_lightning.runs import read_checkpoint
+from gpo_lightning.runs.checkpoint import read_checkpoint
 from gpo_lightning.runs.identity import flat
 from gpo_lightning.trainer import GPOTrainer
 

@@ -12,39 +12,36 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader
 
 from gpo_lightning.critical import ChangePoint, MaxAdvantage, Newline, NoSearch, SearchStrategy, Segmenter, Selector
-from gpo_lightning.engines import (
-    CompletionJournal,
-    Engine,
-    JournaledEngine,
-    Recovery,
-    RestartingEngine,
-    Sampling,
-    choose_engine,
-)
+from gpo_lightning.engines import Engine, JournaledEngine, Recovery, RestartingEngine, Sampling
+from gpo_lightning.engines.choose import choose_engine
+from gpo_lightning.engines.journal import CompletionJournal
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.evaluation import Benchmark, respond
-from gpo_lightning.experience import Batch, ExperienceBuilder, solution_trees
+from gpo_lightning.evaluation import Benchmark
+from gpo_lightning.evaluation.benchmark import respond
+from gpo_lightning.experience import Batch, ExperienceBuilder
+from gpo_lightning.experience.demonstration import solution_trees
 from gpo_lightning.policy import Policy
-from gpo_lightning.problems import LabelledSource, LabelledTrajectory, Problem, ProblemSource, PromptCheck
+from gpo_lightning.problems import LabelledTrajectory, Problem, ProblemSource
+from gpo_lightning.problems.labelled import LabelledSource
+from gpo_lightning.problems.prompt_check import PromptCheck
 from gpo_lightning.problems.rewarded import AnyProblems, AnyRewards, judged
-from gpo_lightning.rewards import grader_incidents
-from gpo_lightning.rollouts import Clock, ProblemOrder, RolloutLoop, RolloutPlan, Rollouts, RolloutTree
+from gpo_lightning.rewards.workers import grader_incidents
+from gpo_lightning.rollouts import RolloutLoop, RolloutPlan, Rollouts, RolloutTree
+from gpo_lightning.rollouts.clock import Clock
+from gpo_lightning.rollouts.order import ProblemOrder
 from gpo_lightning.rollouts.parquet import read_trees
 from gpo_lightning.rollouts.progress import ProgressListener
 from gpo_lightning.rollouts.seeds import derive_seed
 from gpo_lightning.rollouts.starts import Critical, StartStates
 from gpo_lightning.rollouts.work_queue import SearchJob, WorkQueue, dynamic_balance, static_balance
-from gpo_lightning.runs import (
-    JOURNAL,
-    KeptRollouts,
-    ResumableFitLoop,
-    rank_states,
-    reduced,
-    restore_random_state,
-    restore_rank_state,
-    run_directory,
-    settle,
-)
+from gpo_lightning.runs import run_directory
+from gpo_lightning.runs.fit_loop import ResumableFitLoop
+from gpo_lightning.runs.kept_rollouts import KeptRollouts
+from gpo_lightning.runs.random_state import restore_random_state
+from gpo_lightning.runs.rank_states import rank_states, restore_rank_state
+from gpo_lightning.runs.ranks import reduced
+from gpo_lightning.runs.resume import JOURNAL
+from gpo_lightning.runs.settings import settle
 from gpo_lightning.training import OpaqueBatch, make_batches
 from gpo_lightning.training.builder import builder_for
 

@@ -16,16 +16,19 @@ from torch.distributed.tensor import DTensor
 
 from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError, TrainingError
-from gpo_lightning.evaluation import Estimate, Report, Tally, macro_average
+from gpo_lightning.evaluation import Estimate, Report
+from gpo_lightning.evaluation.estimate import macro_average
+from gpo_lightning.evaluation.report import Tally
 from gpo_lightning.experience import Batch
 from gpo_lightning.hyperparameters import plain
 from gpo_lightning.losses import Loss
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.problems import Problem
 from gpo_lightning.rollouts import RolloutTree
-from gpo_lightning.runs import load_checkpoint
+from gpo_lightning.runs.checkpoint import load_checkpoint
 from gpo_lightning.runs.identity import other_policy, table
-from gpo_lightning.training import OpaqueBatch, Schedule, Scorer, TrainingStep
+from gpo_lightning.training import OpaqueBatch, Scorer, TrainingStep
+from gpo_lightning.training.schedule import Schedule
 
 if TYPE_CHECKING:
     AnyPolicy = PolicyConfig | str | Path
@@ -36,7 +39,7 @@ else:
 class GPOModule(LightningModule):
     """Wraps a policy and a loss.
 
-    >>> from gpo_lightning.losses import GRPO
+    >>> from gpo_lightning.losses import (GRPO)
     >>> module = GPOModule(GRPO(), policy="tiny")
     >>> module.policy_config.base
     'tiny'

@@ -20,32 +20,23 @@ from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADER
 from gpo_lightning.callbacks.rollout_progress import RolloutProgress
 from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError, Interrupted
-from gpo_lightning.evaluation import Diagnosis, diagnose, errors_found, explorer
+from gpo_lightning.evaluation import explorer
+from gpo_lightning.evaluation.diagnosis import Diagnosis, diagnose
+from gpo_lightning.evaluation.labelled_errors import errors_found
 from gpo_lightning.module import GPOModule
-from gpo_lightning.problems import LabelledSource
+from gpo_lightning.problems.labelled import LabelledSource
 from gpo_lightning.rollouts import Frontier, Rollouts, write_trees
-from gpo_lightning.runs import (
-    JOURNAL,
-    AtomicCheckpointIO,
-    Launcher,
-    ResumableFitLoop,
-    Resumption,
-    Run,
-    StopSignals,
-    Watch,
-    check_origin,
-    check_strategy,
-    find_job,
-    find_last,
-    read_checkpoint,
-    resumption,
-    started_by,
-)
-from gpo_lightning.runs.checkpoint import mid_iteration
+from gpo_lightning.runs.atomic_checkpoint import AtomicCheckpointIO
+from gpo_lightning.runs.checkpoint import mid_iteration, read_checkpoint
+from gpo_lightning.runs.fit_loop import ResumableFitLoop
 from gpo_lightning.runs.identity import check_same, scheduled_job
-from gpo_lightning.runs.launcher import hand_over, handed_over, take_back
+from gpo_lightning.runs.launcher import Launcher, hand_over, handed_over, started_by, take_back
 from gpo_lightning.runs.loggers import checkpoint_folders, folder_of_run, go_on_at, point_at, root_or_folder
-from gpo_lightning.runs.signals import requeue, started_again, stopped
+from gpo_lightning.runs.resume import JOURNAL, Resumption, find_job, find_last, resumption
+from gpo_lightning.runs.run import Run
+from gpo_lightning.runs.signals import StopSignals, requeue, started_again, stopped
+from gpo_lightning.runs.strategy import check_origin, check_strategy
+from gpo_lightning.runs.watch import Watch
 
 
 class GPOTrainer(Trainer):

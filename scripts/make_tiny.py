@@ -20,7 +20,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from gpo_lightning.engines import Purpose, Sampling, Transformers
-from gpo_lightning.evaluation import Benchmark, Tally, respond
+from gpo_lightning.evaluation import Benchmark
+from gpo_lightning.evaluation.benchmark import respond
+from gpo_lightning.evaluation.report import Tally
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.policy.embedded.resolve import WEIGHTS
 from gpo_lightning.policy.embedded.tiny import tiny_model, tiny_tokenizer

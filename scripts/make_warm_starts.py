@@ -8,7 +8,7 @@ Runs make those they need by themselves (`model.policy.base: tiny:ledger-8`).
 
 import argparse
 
-from gpo_lightning.evaluation import exact_success
+from gpo_lightning.evaluation.exact import exact_success
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.policy.embedded.warm_start import lessons, warm_start_names
 

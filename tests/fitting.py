@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 
 from gpo_lightning import GPOModule, RolloutDataModule
 from gpo_lightning.engines import Purpose, Transformers
-from gpo_lightning.experience import ExperienceBuilder, MicroBatch
+from gpo_lightning.experience import ExperienceBuilder
+from gpo_lightning.experience.schedule import MicroBatch
 from gpo_lightning.problems import ModularChains, Problem
 from gpo_lightning.rollouts import RolloutTree, Sample
 from gpo_lightning.training import OpaqueBatch

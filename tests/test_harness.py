@@ -10,8 +10,9 @@ import torch
 import yaml
 
 from gpo_lightning.engines import Sampling, Transformers
-from gpo_lightning.evaluation import problem_rewards, respond
+from gpo_lightning.evaluation.benchmark import respond
 from gpo_lightning.evaluation.harness import EngineModel, cross_check
+from gpo_lightning.evaluation.success import problem_rewards
 from gpo_lightning.policy import Policy
 from gpo_lightning.problems import ModularChains
 

@@ -15,7 +15,7 @@ from gpo_lightning.cli import main
 from gpo_lightning.module import GPOModule
 from gpo_lightning.problems import Message, Problem
 from gpo_lightning.rollouts import RolloutTree, read_trees, write_trees
-from gpo_lightning.runs import file_name
+from gpo_lightning.runs.file_names import file_name
 from gpo_lightning.trainer import GPOTrainer
 from tests.end_to_end.conftest import TRANSFORMERS, config
 

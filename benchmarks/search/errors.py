@@ -17,7 +17,7 @@ from gpo_lightning.critical import (
     Selector,
 )
 from gpo_lightning.engines import Purpose
-from gpo_lightning.evaluation import errors_found
+from gpo_lightning.evaluation.labelled_errors import errors_found
 from gpo_lightning.problems import PlantedErrors
 from gpo_lightning.rollouts import RolloutPlan
 

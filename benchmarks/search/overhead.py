@@ -6,7 +6,7 @@ from tiny import explorer, served
 
 from gpo_lightning.critical import Bisect, ChangePoint, Exhaustive, MaxAdvantage, NoSearch, SearchStrategy
 from gpo_lightning.engines import Ledger, Purpose
-from gpo_lightning.experience import groups
+from gpo_lightning.experience.groups import groups
 from gpo_lightning.problems import ModularChains
 from gpo_lightning.rollouts import RolloutPlan, RolloutTree
 

@@ -26,7 +26,7 @@ from gpo_lightning.critical import (
     Targets,
     TrajectoryState,
 )
-from gpo_lightning.rollouts import Node
+from gpo_lightning.critical.state import Node
 
 SIBLINGS = 7
 TOKENS = 1000

@@ -18,7 +18,7 @@ from run import child, fit
 from gpo_lightning.engines import Purpose, Transformers
 from gpo_lightning.module import GPOModule
 from gpo_lightning.problems import ModularChains
-from gpo_lightning.runs import AtomicCheckpointIO
+from gpo_lightning.runs.atomic_checkpoint import AtomicCheckpointIO
 
 PHASES = ("sampling", "probing", "grading", "training", "checkpointing", "evaluation")
 

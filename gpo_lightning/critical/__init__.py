@@ -18,8 +18,8 @@ from gpo_lightning.critical.selectors import (
     Selector,
     TowardOutcome,
 )
-from gpo_lightning.critical.state import Node, TrajectoryState
-from gpo_lightning.critical.turn import Reading, Turn, TurnReader
+from gpo_lightning.critical.state import TrajectoryState
+from gpo_lightning.critical.turn import TurnReader
 
 __all__ = [
     "Bisect",
@@ -35,9 +35,7 @@ __all__ = [
     "MinAdvantage",
     "Newline",
     "NoSearch",
-    "Node",
     "RandomStep",
-    "Reading",
     "SearchStrategy",
     "Segmenter",
     "Selector",
@@ -45,7 +43,6 @@ __all__ = [
     "Targets",
     "TowardOutcome",
     "TrajectoryState",
-    "Turn",
     "TurnReader",
     "ValuePosterior",
     "ValuePrior",

@@ -3,36 +3,20 @@
 Engines take and give token ids. Text, rewards and trees are never seen here.
 """
 
-from gpo_lightning.engines.choose import choose_engine
-from gpo_lightning.engines.engine import (
-    Capabilities,
-    Completion,
-    Engine,
-    Ledger,
-    Purpose,
-    Request,
-    Sampling,
-    Tokens,
-    remaining_tokens,
-)
-from gpo_lightning.engines.journal import CompletionJournal, JournalEntry
+from gpo_lightning.engines.engine import Capabilities, Completion, Engine, Ledger, Purpose, Request, Sampling
 from gpo_lightning.engines.journaled import JournaledEngine
 from gpo_lightning.engines.restarting import Recovery, RestartingEngine
 from gpo_lightning.engines.scripted import Scripted
 from gpo_lightning.engines.transformers import Transformers
 from gpo_lightning.engines.vllm import VLLM
-from gpo_lightning.engines.vllm_launch import Launch
 from gpo_lightning.engines.vllm_server import VLLMServer
 
 __all__ = [
     "VLLM",
     "Capabilities",
     "Completion",
-    "CompletionJournal",
     "Engine",
-    "JournalEntry",
     "JournaledEngine",
-    "Launch",
     "Ledger",
     "Purpose",
     "Recovery",
@@ -40,9 +24,6 @@ __all__ = [
     "RestartingEngine",
     "Sampling",
     "Scripted",
-    "Tokens",
     "Transformers",
     "VLLMServer",
-    "choose_engine",
-    "remaining_tokens",
 ]

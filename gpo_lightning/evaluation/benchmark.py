@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from gpo_lightning.engines import Engine, Purpose, Sampling, remaining_tokens
+from gpo_lightning.engines import Engine, Purpose, Sampling
+from gpo_lightning.engines.engine import remaining_tokens
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.problems import Problem, ProblemSource, encode_prompt
+from gpo_lightning.problems import Problem, ProblemSource
+from gpo_lightning.problems.prompting import encode_prompt
 from gpo_lightning.rollouts import ProgressListener, RolloutTree
 from gpo_lightning.rollouts.request_pool import RequestPool
 from gpo_lightning.rollouts.seeds import derive_seed

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy import Policy
-from gpo_lightning.problems import Checked, Problem, encode_prompt, encode_solution
+from gpo_lightning.problems import Problem
+from gpo_lightning.problems.checked import Checked
+from gpo_lightning.problems.prompting import encode_prompt, encode_solution
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,13 @@ from torch import Tensor
 
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.evaluation.exact import right_logprobs, work
-from gpo_lightning.experience import Example, ExperienceBuilder, Scores, schedule
+from gpo_lightning.experience import ExperienceBuilder, Scores
+from gpo_lightning.experience.example import Example
+from gpo_lightning.experience.schedule import schedule
 from gpo_lightning.losses import Loss
 from gpo_lightning.policy import Policy
-from gpo_lightning.problems import Checked, Problem
+from gpo_lightning.problems import Problem
+from gpo_lightning.problems.checked import Checked
 from gpo_lightning.rollouts import RolloutTree
 
 

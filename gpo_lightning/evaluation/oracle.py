@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from gpo_lightning.evaluation.exact import Worked, exact_values, work
-from gpo_lightning.experience import ActionExample, ActionExperience, Example, Row
+from gpo_lightning.experience import Row
+from gpo_lightning.experience.actions import ActionExample, ActionExperience
+from gpo_lightning.experience.example import Example
 from gpo_lightning.policy import Policy
-from gpo_lightning.problems import Checked
+from gpo_lightning.problems.checked import Checked
 from gpo_lightning.rollouts import RolloutTree
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 from gpo_lightning.experience.groups import Group
 from gpo_lightning.experience.policy_gradient import PolicyGradient
-from gpo_lightning.rollouts import RolloutTree, Sample, ValueCurve
+from gpo_lightning.rollouts import RolloutTree, Sample
+from gpo_lightning.rollouts.tree import ValueCurve
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from gpo_lightning.engines import Purpose
 from gpo_lightning.experience.builder import ExperienceBuilder
 from gpo_lightning.experience.example import BLANK_ROW, Batch, Example, Row, collate_rows
 from gpo_lightning.experience.groups import Start, groups
-from gpo_lightning.problems import Problem, encode_prompt, encode_solution
+from gpo_lightning.problems import Problem
+from gpo_lightning.problems.prompting import encode_prompt, encode_solution
 from gpo_lightning.rollouts import RolloutTree, Sample
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from gpo_lightning.experience.actions import ActionExample, ActionExperience, finite
 from gpo_lightning.experience.example import Example, Row
-from gpo_lightning.rollouts import RolloutTree, Sample, ValueCurve
+from gpo_lightning.rollouts import RolloutTree, Sample
+from gpo_lightning.rollouts.tree import ValueCurve
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from gpo_lightning.losses.gspo import GSPO
 from gpo_lightning.losses.hinge_dpo import HingeDPO
 from gpo_lightning.losses.ipo import IPO
 from gpo_lightning.losses.kto import KTO
-from gpo_lightning.losses.labelled import LabelledLoss
 from gpo_lightning.losses.loss import Loss, LossTerms
 from gpo_lightning.losses.orpo import ORPO
 from gpo_lightning.losses.parts import (
@@ -62,7 +61,6 @@ __all__ = [
     "DrGRPO",
     "FixedLengthMean",
     "HingeDPO",
-    "LabelledLoss",
     "Loss",
     "LossTerms",
     "MaskedWeights",

@@ -27,7 +27,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.experience import Batch, Example, Scores
+from gpo_lightning.experience import Batch, Scores
+from gpo_lightning.experience.example import Example
 from gpo_lightning.losses.dpo import dpo_loss
 from gpo_lightning.losses.loss import LossTerms
 from gpo_lightning.losses.preference import PreferenceLoss, Side, require_positive_beta, require_smoothing

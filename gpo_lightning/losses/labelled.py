@@ -7,7 +7,9 @@ from typing import ClassVar, cast
 from torch import Tensor
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.experience import Batch, Example, ExperienceBuilder, LabelledBatch, LabelledResponses, Scores
+from gpo_lightning.experience import Batch, ExperienceBuilder, LabelledResponses, Scores
+from gpo_lightning.experience.example import Example
+from gpo_lightning.experience.labelled import LabelledBatch
 from gpo_lightning.losses.loss import Loss, LossTerms
 
 

@@ -7,7 +7,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from gpo_lightning.experience import Batch, Example, ExperienceBuilder, ReduceSum, Scores
+from gpo_lightning.experience import Batch, ExperienceBuilder, Scores
+from gpo_lightning.experience.example import Example
+from gpo_lightning.experience.schedule import ReduceSum
 
 
 @dataclass(frozen=True)

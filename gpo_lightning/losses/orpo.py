@@ -32,7 +32,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from gpo_lightning.experience import Batch, Example, Scores
+from gpo_lightning.experience import Batch, Scores
+from gpo_lightning.experience.example import Example
 from gpo_lightning.losses.loss import LossTerms
 from gpo_lightning.losses.preference import PreferenceLoss, Side, require_positive_beta
 

@@ -7,16 +7,10 @@ from typing import ClassVar, cast
 from torch import Tensor
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.experience import (
-    ActionBatch,
-    ActionExperience,
-    Batch,
-    Example,
-    ExperienceBuilder,
-    PolicyGradient,
-    ReduceSum,
-    Scores,
-)
+from gpo_lightning.experience import Batch, ExperienceBuilder, PolicyGradient, Scores
+from gpo_lightning.experience.actions import ActionBatch, ActionExperience
+from gpo_lightning.experience.example import Example
+from gpo_lightning.experience.schedule import ReduceSum
 from gpo_lightning.losses.loss import Loss, LossTerms, masked_mean
 from gpo_lightning.losses.parts import KL, Aggregation, ImportanceCorrection, ResponseMean, Surrogate, TokenClip
 

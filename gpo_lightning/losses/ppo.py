@@ -37,8 +37,11 @@ import torch
 from torch import Tensor
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.experience import ActionBatch, Batch, Example, ExperienceBuilder, PolicyGradient, ReduceSum, Scores
+from gpo_lightning.experience import Batch, ExperienceBuilder, PolicyGradient, Scores
+from gpo_lightning.experience.actions import ActionBatch
 from gpo_lightning.experience.advantages import NoBaseline, generalised_advantages, whiten
+from gpo_lightning.experience.example import Example
+from gpo_lightning.experience.schedule import ReduceSum
 from gpo_lightning.losses.loss import LossTerms, masked_mean
 from gpo_lightning.losses.parts import KL, Aggregation, TokenMean
 from gpo_lightning.losses.policy_gradient import PolicyGradientLoss

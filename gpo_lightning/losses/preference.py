@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.experience import Batch, Example, ExperienceBuilder, PreferencePairs, Scores
+from gpo_lightning.experience import Batch, ExperienceBuilder, PreferencePairs, Scores
+from gpo_lightning.experience.example import Example
 from gpo_lightning.losses.loss import Loss, LossTerms
 
 

@@ -33,8 +33,10 @@ from dataclasses import dataclass
 from typing import ClassVar, cast
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.experience import ActionBatch, Batch, ExperienceBuilder, PolicyGradient, ReduceSum
+from gpo_lightning.experience import Batch, ExperienceBuilder, PolicyGradient
+from gpo_lightning.experience.actions import ActionBatch
 from gpo_lightning.experience.advantages import GroupMean, NoBaseline, returns_to_go, whiten
+from gpo_lightning.experience.schedule import ReduceSum
 from gpo_lightning.losses.parts import KL, Aggregation, TokenMean
 from gpo_lightning.losses.policy_gradient import PolicyGradientLoss, with_advantages
 

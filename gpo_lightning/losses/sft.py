@@ -23,7 +23,8 @@ by itself. It learns to say what the solutions say, not what makes answers right
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gpo_lightning.experience import Batch, Demonstrations, Example, ExperienceBuilder, Scores
+from gpo_lightning.experience import Batch, Demonstrations, ExperienceBuilder, Scores
+from gpo_lightning.experience.example import Example
 from gpo_lightning.losses.loss import Loss, LossTerms, masked_mean
 
 

@@ -25,7 +25,7 @@ from gpo_lightning.policy.head import find_head
 from gpo_lightning.policy.logprobs import picked_logprobs, token_logprobs
 from gpo_lightning.policy.modes import recompute, repeated_layers, still_base
 from gpo_lightning.policy.sharding import gathered, shard, take_over
-from gpo_lightning.problems import turn_end
+from gpo_lightning.problems.prompting import turn_end
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

@@ -11,7 +11,7 @@ from typing import Any
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.problems.problem import Message, Problem
 from gpo_lightning.problems.question import Question, request, solution
-from gpo_lightning.rewards import AnswerFormat
+from gpo_lightning.rewards.formats import AnswerFormat
 
 
 @dataclass(frozen=True, slots=True)

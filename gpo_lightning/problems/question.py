@@ -6,7 +6,8 @@ from typing import Any
 
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.problems.problem import Message
-from gpo_lightning.rewards import AnswerFormat, Boxed, Marked, Phrase, Tagged
+from gpo_lightning.rewards import Boxed, Marked, Phrase, Tagged
+from gpo_lightning.rewards.formats import AnswerFormat
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from gpo_lightning.errors import ConfigError
 from gpo_lightning.problems.answer_languages import LANGUAGES
 from gpo_lightning.problems.problem import Message, Problem, ProblemSource
 from gpo_lightning.problems.split import is_heldout
-from gpo_lightning.rewards import Case, Grade, Grader, marked_answer
+from gpo_lightning.rewards import Case, Grade, Grader
+from gpo_lightning.rewards.marked_answer import marked_answer
 from gpo_lightning.rewards.workers import Outcome, Workers, shared_workers
 
 _SCORE = "gpo_lightning.problems.gym_scorer:score"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.problems.problem import Problem, ProblemSource, Response, case_of
 from gpo_lightning.problems.rows import Rows, problem_source
-from gpo_lightning.rewards import Grade, Grader, as_rewards
+from gpo_lightning.rewards import Grade, Grader
+from gpo_lightning.rewards.rewards import as_rewards
 
 if TYPE_CHECKING:
     AnyProblems = ProblemSource | Iterable[Mapping[str, Any]] | Path | str

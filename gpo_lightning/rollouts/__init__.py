@@ -3,43 +3,24 @@
 Samples, probes, resets and values live in the tree and nowhere else. Nothing here trains, and nothing knows Lightning.
 """
 
-from gpo_lightning.critical.state import Node
-from gpo_lightning.rollouts.clock import Clock
 from gpo_lightning.rollouts.loop import RolloutLoop, Rollouts
-from gpo_lightning.rollouts.order import ProblemOrder
 from gpo_lightning.rollouts.parquet import read_trees, write_trees
 from gpo_lightning.rollouts.plan import RolloutPlan
 from gpo_lightning.rollouts.progress import Progress, ProgressListener
 from gpo_lightning.rollouts.ranks import gather
-from gpo_lightning.rollouts.starts import (
-    Attempts,
-    Critical,
-    FirstMistake,
-    Frontier,
-    PromptOnly,
-    StartStates,
-    frontier_depth,
-)
-from gpo_lightning.rollouts.tree import RolloutTree, Sample, ValueCurve
+from gpo_lightning.rollouts.starts import FirstMistake, Frontier, frontier_depth
+from gpo_lightning.rollouts.tree import RolloutTree, Sample
 
 __all__ = [
-    "Attempts",
-    "Clock",
-    "Critical",
     "FirstMistake",
     "Frontier",
-    "Node",
-    "ProblemOrder",
     "Progress",
     "ProgressListener",
-    "PromptOnly",
     "RolloutLoop",
     "RolloutPlan",
     "RolloutTree",
     "Rollouts",
     "Sample",
-    "StartStates",
-    "ValueCurve",
     "frontier_depth",
     "gather",
     "read_trees",

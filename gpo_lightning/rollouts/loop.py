@@ -15,16 +15,11 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from gpo_lightning.critical import ChangePoint, MaxAdvantage, Newline, SearchStrategy, Segmenter, Selector
 from gpo_lightning.critical.state import TrajectoryState
 from gpo_lightning.critical.token_text import line_offsets, token_pieces
-from gpo_lightning.engines import Engine, Purpose, Sampling, remaining_tokens
-from gpo_lightning.problems import (
-    Checked,
-    LabelledTrajectory,
-    Problem,
-    ProblemSource,
-    encode_prompt,
-    encode_solution,
-    encode_steps,
-)
+from gpo_lightning.engines import Engine, Purpose, Sampling
+from gpo_lightning.engines.engine import remaining_tokens
+from gpo_lightning.problems import LabelledTrajectory, Problem, ProblemSource
+from gpo_lightning.problems.checked import Checked
+from gpo_lightning.problems.prompting import encode_prompt, encode_solution, encode_steps
 from gpo_lightning.rollouts.clock import Clock
 from gpo_lightning.rollouts.plan import RolloutPlan
 from gpo_lightning.rollouts.progress import ProgressListener

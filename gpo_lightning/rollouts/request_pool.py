@@ -5,8 +5,10 @@ from collections import Counter
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from gpo_lightning.critical.token_text import line_offsets, token_pieces
-from gpo_lightning.engines import Completion, Engine, Purpose, Request, Sampling, remaining_tokens
-from gpo_lightning.problems import Problem, ProblemSource, Response
+from gpo_lightning.engines import Completion, Engine, Purpose, Request, Sampling
+from gpo_lightning.engines.engine import remaining_tokens
+from gpo_lightning.problems import Problem, ProblemSource
+from gpo_lightning.problems.problem import Response
 from gpo_lightning.rewards import Grade
 from gpo_lightning.rollouts.progress import Progress, ProgressListener
 from gpo_lightning.rollouts.seeds import derive_seed

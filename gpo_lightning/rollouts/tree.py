@@ -12,7 +12,7 @@ from math import inf, nan
 from gpo_lightning.critical.state import Node
 from gpo_lightning.engines import Purpose
 from gpo_lightning.problems import Problem
-from gpo_lightning.rewards import success_of
+from gpo_lightning.rewards.grader import success_of
 
 Tokens = tuple[int, ...]
 

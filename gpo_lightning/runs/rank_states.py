@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from gpo_lightning.engines import Ledger
-from gpo_lightning.rollouts import Clock
+from gpo_lightning.rollouts.clock import Clock
 from gpo_lightning.rollouts.ranks import gather
 from gpo_lightning.runs.random_state import random_state
 

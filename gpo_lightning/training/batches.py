@@ -8,7 +8,9 @@ from typing import Any, overload
 import torch
 from typing_extensions import override
 
-from gpo_lightning.experience import Batch, Example, ExperienceBuilder, MicroBatch, schedule
+from gpo_lightning.experience import Batch, ExperienceBuilder
+from gpo_lightning.experience.example import Example
+from gpo_lightning.experience.schedule import MicroBatch, schedule
 from gpo_lightning.training.scorer import Scorer
 
 Reduce = Callable[[list[float], str], list[float]]

@@ -19,9 +19,11 @@ from gpo_lightning.callbacks.step_advantages import step_distributions
 from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.engines import Sampling, Transformers
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.evaluation import Estimate, Figures, Report
+from gpo_lightning.evaluation import Estimate, Report
+from gpo_lightning.evaluation.report import Figures
 from gpo_lightning.problems import ModularChains
-from gpo_lightning.rollouts import ValueCurve, gather
+from gpo_lightning.rollouts import gather
+from gpo_lightning.rollouts.tree import ValueCurve
 from tests.conftest import tree_of
 
 EARLY = ValueCurve(tokens=(5, 6, 7, 8), boundaries=(0, 1, 3, 4), values=(0.5, 1.0, 0.75, 1.0), critical=0)

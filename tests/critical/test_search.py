@@ -19,9 +19,10 @@ from gpo_lightning.critical import (
     Selector,
     TrajectoryState,
 )
+from gpo_lightning.critical.state import Node
 from gpo_lightning.engines import Capabilities, Purpose, Scripted
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.rollouts import Node, RolloutPlan
+from gpo_lightning.rollouts import RolloutPlan
 from tests.of_the_package import offered
 from tests.rollouts.test_loop import PIVOT, Pivots, explorer
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from gpo_lightning.errors import TrainingError
-from gpo_lightning.experience import PolicyGradient, schedule
+from gpo_lightning.experience import PolicyGradient
+from gpo_lightning.experience.schedule import schedule
 from gpo_lightning.losses import GRPO
 from gpo_lightning.module import GPOModule
 from gpo_lightning.policy import PolicyConfig

@@ -17,7 +17,9 @@ import torch
 from gpo_lightning.cli import main
 from gpo_lightning.engines import Completion, Purpose, Transformers
 from gpo_lightning.module import GPOModule
-from gpo_lightning.runs import EXIT_CODE, AtomicCheckpointIO, read_checkpoint
+from gpo_lightning.runs.atomic_checkpoint import AtomicCheckpointIO
+from gpo_lightning.runs.checkpoint import read_checkpoint
+from gpo_lightning.runs.signals import EXIT_CODE
 from tests.end_to_end.conftest import config, run_directory
 
 TINY = [

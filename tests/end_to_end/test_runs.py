@@ -10,7 +10,7 @@ import torch
 from lightning import Callback
 
 from gpo_lightning.module import GPOModule
-from gpo_lightning.runs import Run
+from gpo_lightning.runs.run import Run
 from tests.end_to_end.conftest import config, run_directory
 from tests.end_to_end.test_resume import Killed, fit, killing, main_in
 

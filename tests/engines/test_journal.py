@@ -10,17 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpo_lightning.engines import (
-    Completion,
-    CompletionJournal,
-    Engine,
-    JournaledEngine,
-    JournalEntry,
-    Purpose,
-    Request,
-    Sampling,
-    Transformers,
-)
+from gpo_lightning.engines import Completion, Engine, JournaledEngine, Purpose, Request, Sampling, Transformers
+from gpo_lightning.engines.journal import CompletionJournal, JournalEntry
 from gpo_lightning.errors import StorageError
 from gpo_lightning.policy import Policy
 from tests.conftest import disturb
@@ -225,7 +216,7 @@ def test_at_the_end_a_rank_clears_its_own_journals_and_some_of_ranks_that_are_no
 FULL_DISK = """
     import resource, signal, sys
     from pathlib import Path
-    from gpo_lightning.engines import JournalEntry, CompletionJournal
+    from gpo_lightning.engines.journal import (JournalEntry, CompletionJournal)
     from gpo_lightning.errors import StorageError
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))

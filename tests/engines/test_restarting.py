@@ -9,17 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gpo_lightning.engines import (
-    VLLM,
-    Completion,
-    Purpose,
-    Recovery,
-    Request,
-    RestartingEngine,
-    Sampling,
-    Tokens,
-    Transformers,
-)
+from gpo_lightning.engines import VLLM, Completion, Purpose, Recovery, Request, RestartingEngine, Sampling, Transformers
+from gpo_lightning.engines.engine import Tokens
 from gpo_lightning.errors import ConfigError, EngineDied, EngineError
 from gpo_lightning.policy import Policy
 

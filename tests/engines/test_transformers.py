@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from gpo_lightning.engines import Purpose, Request, Sampling, Transformers, remaining_tokens
+from gpo_lightning.engines import Purpose, Request, Sampling, Transformers
+from gpo_lightning.engines.engine import remaining_tokens
 from gpo_lightning.engines.transformers import _nucleus
 from gpo_lightning.errors import EngineError
 from gpo_lightning.policy import Policy

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from gpo_lightning.engines import Engine, Launch, Purpose, Recovery, Request, RestartingEngine, Sampling, VLLMServer
+from gpo_lightning.engines import Engine, Purpose, Recovery, Request, RestartingEngine, Sampling, VLLMServer
 from gpo_lightning.engines.vllm_fleet import _pauses
 from gpo_lightning.engines.vllm_http import MalformedError, _answer
-from gpo_lightning.engines.vllm_launch import Child, _free_port
+from gpo_lightning.engines.vllm_launch import Child, Launch, _free_port
 from gpo_lightning.engines.vllm_server import write_adapter
 from gpo_lightning.errors import ConfigError, EngineError
 from gpo_lightning.policy import Policy, PolicyConfig

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gpo_lightning.engines import Launch
-from gpo_lightning.engines.vllm_launch import NEEDED_FLAGS, NEEDED_VARIABLE, Child
+from gpo_lightning.engines.vllm_launch import NEEDED_FLAGS, NEEDED_VARIABLE, Child, Launch
 from gpo_lightning.policy import Policy
 from tests.conftest import ROOT
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gpo_lightning.engines import Completion, Launch, Purpose, Recovery, Request, RestartingEngine, Sampling, VLLMServer
-from gpo_lightning.engines.vllm_launch import Child, _free_port
+from gpo_lightning.engines import Completion, Purpose, Recovery, Request, RestartingEngine, Sampling, VLLMServer
+from gpo_lightning.engines.vllm_launch import Child, Launch, _free_port
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy import Policy, PolicyConfig
 from tests.conftest import disturb, lora

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from gpo_lightning.engines import Purpose, Sampling, Scripted
-from gpo_lightning.evaluation import problem_rewards, respond
+from gpo_lightning.evaluation.benchmark import respond
+from gpo_lightning.evaluation.success import problem_rewards
 from gpo_lightning.problems import Problem, ProblemSource
 from gpo_lightning.rewards import Grade, Grader, MarkedAnswer
 from gpo_lightning.rollouts import Progress, RolloutTree

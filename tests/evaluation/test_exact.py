@@ -11,18 +11,16 @@ from hypothesis import strategies as st
 
 from gpo_lightning.engines import Purpose, Sampling, Transformers
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.evaluation import (
+from gpo_lightning.evaluation.benchmark import respond
+from gpo_lightning.evaluation.exact import exact_success, exact_values, work
+from gpo_lightning.evaluation.gradients import (
     BatchGradient,
     batch_gradient,
     efficiency,
-    exact_success,
-    exact_values,
     headroom,
-    respond,
     success_gradient,
     uniform_share,
 )
-from gpo_lightning.evaluation.exact import work
 from gpo_lightning.evaluation.oracle import ExactSteps, step_advantages
 from gpo_lightning.experience import PolicyGradient
 from gpo_lightning.losses import DPO, DrGRPO

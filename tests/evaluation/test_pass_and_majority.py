@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.evaluation import MajorityAtK, PassAtK, majority_at_k, pass_at_k, wilson_interval
+from gpo_lightning.evaluation import PassAtK, majority_at_k, pass_at_k
+from gpo_lightning.evaluation.estimate import wilson_interval
+from gpo_lightning.evaluation.majority_at_k import MajorityAtK
 
 Vote = tuple[str | None, float | None]
 REWARDS = {"7": 1.0, "8": 0.0, "9": 0.0, "half": 0.5, "broken": None}

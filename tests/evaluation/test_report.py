@@ -10,19 +10,12 @@ from hypothesis import strategies as st
 
 from gpo_lightning.engines import Purpose, Sampling
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.evaluation import (
-    Benchmark,
-    Estimate,
-    PassAtK,
-    Report,
-    SuccessRate,
-    Tally,
-    macro_average,
-    markdown,
-    problem_rewards,
-    subset,
-)
-from gpo_lightning.evaluation.estimate import Sums, mean_estimate, wilson_interval
+from gpo_lightning.evaluation import Benchmark, Estimate, PassAtK, Report
+from gpo_lightning.evaluation.benchmark import subset
+from gpo_lightning.evaluation.estimate import Sums, macro_average, mean_estimate, wilson_interval
+from gpo_lightning.evaluation.report import Tally
+from gpo_lightning.evaluation.success import SuccessRate, problem_rewards
+from gpo_lightning.evaluation.tables import markdown
 from gpo_lightning.problems import ModularChains, Problem
 from gpo_lightning.rollouts import RolloutTree, Sample
 

@@ -9,7 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpo_lightning.evaluation import Estimate, SuccessRate, wilson_interval
+from gpo_lightning.evaluation import Estimate
+from gpo_lightning.evaluation.estimate import wilson_interval
+from gpo_lightning.evaluation.success import SuccessRate
 
 KNOWN = [
     (8, 10, 0.4902, 0.9433),

@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 
 from gpo_lightning.experience import BestOf, PolicyGradient
-from gpo_lightning.rollouts import RolloutTree, ValueCurve
+from gpo_lightning.rollouts import RolloutTree
+from gpo_lightning.rollouts.tree import ValueCurve
 from tests.conftest import tree_of
 
 EXPLORED = (5, 6, 7)

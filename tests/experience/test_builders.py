@@ -18,19 +18,20 @@ from gpo_lightning.experience import (
     LabelledResponses,
     MaskTruncated,
     MismatchedResponses,
-    PairExample,
     PolicyGradient,
     PreferencePairs,
     RightResponses,
     Row,
     SoftPunishment,
     ValuedSteps,
-    solution_trees,
 )
 from gpo_lightning.experience.advantages import LeaveOneOut, NoBaseline
+from gpo_lightning.experience.demonstration import solution_trees
 from gpo_lightning.experience.example import collate_rows
+from gpo_lightning.experience.preference import PairExample
 from gpo_lightning.problems import Problem
-from gpo_lightning.rollouts import RolloutTree, ValueCurve
+from gpo_lightning.rollouts import RolloutTree
+from gpo_lightning.rollouts.tree import ValueCurve
 from tests.conftest import tree_of
 
 PAD = 77

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 
 from gpo_lightning.engines import Purpose
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.experience import ActionBatch, Credit, FromCriticalStep, PolicyGradient, Segments, Siblings
+from gpo_lightning.experience import PolicyGradient, Siblings
+from gpo_lightning.experience.actions import ActionBatch
 from gpo_lightning.experience.advantages import GroupMean
-from gpo_lightning.rollouts import RolloutTree, ValueCurve
+from gpo_lightning.experience.credit import Credit, FromCriticalStep, Segments
+from gpo_lightning.rollouts import RolloutTree
+from gpo_lightning.rollouts.tree import ValueCurve
 from tests.conftest import tree_of
 
 

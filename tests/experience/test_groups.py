@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
-from gpo_lightning.experience import Row, groups
-from gpo_lightning.rollouts import RolloutTree, ValueCurve
+from gpo_lightning.experience import Row
+from gpo_lightning.experience.groups import groups
+from gpo_lightning.rollouts import RolloutTree
+from gpo_lightning.rollouts.tree import ValueCurve
 from tests.conftest import tree_of
 
 

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpo_lightning.experience import Demonstration, Demonstrations, Example, MicroBatch, Row, schedule
+from gpo_lightning.experience import Demonstrations, Row
+from gpo_lightning.experience.demonstration import Demonstration
+from gpo_lightning.experience.example import Example
+from gpo_lightning.experience.schedule import MicroBatch, schedule
 
 
 def example(number: int, actions: int) -> Demonstration:

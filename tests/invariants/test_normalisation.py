@@ -12,8 +12,8 @@ from gpo_lightning.experience import (
     MismatchedResponses,
     PolicyGradient,
     PreferencePairs,
-    schedule,
 )
+from gpo_lightning.experience.schedule import schedule
 from gpo_lightning.losses import DAPO, DPO, GRPO, GSPO, KL, KTO, ORPO, SFT, Loss, SequenceClip, TokenClip
 from gpo_lightning.policy import PolicyConfig
 from tests.conftest import disturb, lora

@@ -15,19 +15,13 @@ from torch import Tensor
 
 from gpo_lightning import GPOModule
 from gpo_lightning.errors import TrainingError
-from gpo_lightning.experience import (
-    ExperienceBuilder,
-    MicroBatch,
-    MismatchedResponses,
-    PairBatch,
-    PolicyGradient,
-    PreferencePairs,
-    schedule,
-)
+from gpo_lightning.experience import ExperienceBuilder, MismatchedResponses, PolicyGradient, PreferencePairs
 from gpo_lightning.experience.example import Batch, Row, Rows, Scores, collate_rows
+from gpo_lightning.experience.preference import PairBatch
+from gpo_lightning.experience.schedule import MicroBatch, schedule
 from gpo_lightning.losses import DPO, GRPO, KL, KTO, Loss
 from gpo_lightning.policy import Policy, PolicyConfig
-from gpo_lightning.training import NoSplit, StepResult
+from gpo_lightning.training.oom_split import NoSplit, StepResult
 from tests.conftest import disturb, lora
 from tests.fitting import fit_batches, trees
 

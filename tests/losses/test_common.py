@@ -13,21 +13,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gpo_lightning import losses
-from gpo_lightning.experience import (
-    ActionBatch,
-    ActionExample,
-    ActionExperience,
-    Batch,
-    Demonstration,
-    LabelledBatch,
-    LabelledResponses,
-    PairBatch,
-    PairExample,
-    PreferencePairs,
-    Row,
-    Rows,
-    Scores,
-)
+from gpo_lightning.experience import Batch, LabelledResponses, PreferencePairs, Row, Rows, Scores
+from gpo_lightning.experience.actions import ActionBatch, ActionExample, ActionExperience
+from gpo_lightning.experience.demonstration import Demonstration
+from gpo_lightning.experience.labelled import LabelledBatch
+from gpo_lightning.experience.preference import PairBatch, PairExample
 from gpo_lightning.losses import (
     CPO,
     DAPO,

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.experience import PairBatch, Rows, Scores
+from gpo_lightning.experience import Rows, Scores
+from gpo_lightning.experience.preference import PairBatch
 from gpo_lightning.losses import DPO
 from gpo_lightning.losses.dpo import dpo_loss
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.experience import ActionBatch, Rows, Scores
+from gpo_lightning.experience import Rows, Scores
+from gpo_lightning.experience.actions import ActionBatch
 from gpo_lightning.experience.advantages import GroupMean, LeaveOneOut
 from gpo_lightning.losses import GRPO, KL, TokenClip
 

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.experience import LabelledBatch, MismatchedResponses, Rows, Scores, schedule
+from gpo_lightning.experience import MismatchedResponses, Rows, Scores
+from gpo_lightning.experience.labelled import LabelledBatch
+from gpo_lightning.experience.schedule import schedule
 from gpo_lightning.losses import KTO, APOZeroUnpaired
 from gpo_lightning.problems import Problem
 from gpo_lightning.rollouts import RolloutTree

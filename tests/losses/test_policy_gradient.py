@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.experience import ActionBatch, PolicyGradient, Scores, ValuedSteps
+from gpo_lightning.experience import PolicyGradient, Scores, ValuedSteps
+from gpo_lightning.experience.actions import ActionBatch
 from gpo_lightning.experience.advantages import LeaveOneOut
 from gpo_lightning.losses import (
     GRPO,

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.experience import ActionBatch, Rows, Scores
+from gpo_lightning.experience import Rows, Scores
+from gpo_lightning.experience.actions import ActionBatch
 from gpo_lightning.losses import KL, PPO
 
 

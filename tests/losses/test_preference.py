@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.experience import PairBatch, Rows, Scores
+from gpo_lightning.experience import Rows, Scores
+from gpo_lightning.experience.preference import PairBatch
 from gpo_lightning.losses import CPO, DPO, IPO, ORPO, APODown, APOZero, HingeDPO, RobustDPO, SimPO
 
 LOSSES: list[Any] = [DPO(), RobustDPO(), HingeDPO(), IPO(), APOZero(), APODown(), SimPO(), ORPO(), CPO()]

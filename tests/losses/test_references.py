@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gpo_lightning.experience import ActionBatch, Batch, LabelledBatch, PairBatch, Row, Rows, Scores
+from gpo_lightning.experience import Batch, Row, Rows, Scores
+from gpo_lightning.experience.actions import ActionBatch
 from gpo_lightning.experience.advantages import (
     AdvantageEstimator,
     GroupMean,
@@ -23,7 +24,9 @@ from gpo_lightning.experience.advantages import (
     returns_to_go,
     whiten,
 )
+from gpo_lightning.experience.labelled import LabelledBatch
 from gpo_lightning.experience.overlong import punishment
+from gpo_lightning.experience.preference import PairBatch
 from gpo_lightning.losses import (
     CPO,
     DPO,
@@ -214,7 +217,7 @@ def verl_normaliser(settings: Case, loss: PolicyGradientLoss, mask: Tensor) -> f
 
 
 def example(tokens: int) -> Any:
-    from gpo_lightning.experience import ActionExample
+    from gpo_lightning.experience.actions import ActionExample
 
     return ActionExample(Row((1,), (2,) * tokens), (0.0,) * tokens)
 

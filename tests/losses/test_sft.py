@@ -5,7 +5,8 @@ from math import exp
 import pytest
 import torch
 
-from gpo_lightning.experience import Batch, Demonstration, Row, Rows, Scores
+from gpo_lightning.experience import Batch, Row, Rows, Scores
+from gpo_lightning.experience.demonstration import Demonstration
 from gpo_lightning.losses import SFT
 
 LENGTHS = (3, 1, 0, 5)

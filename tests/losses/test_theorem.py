@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gpo_lightning.experience import PairBatch, Rows, Scores
+from gpo_lightning.experience import Rows, Scores
+from gpo_lightning.experience.preference import PairBatch
 from gpo_lightning.losses import DPO
 
 SUCCESS = torch.tensor([0.9, 0.6, 0.3, 0.05], dtype=torch.float64)

@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.evaluation import exact_success
+from gpo_lightning.evaluation.exact import exact_success
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.policy.embedded import resolve_base
 from gpo_lightning.policy.embedded.resolve import WEIGHTS

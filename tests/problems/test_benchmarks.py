@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from gpo_lightning.errors import ConfigError, DataError
-from gpo_lightning.problems import AIME, BBH, GSM8K, MATH, MATH500, MMLU, Chat, MMLUPro, Plain, Prompting
+from gpo_lightning.problems import AIME, BBH, GSM8K, MATH, MATH500, MMLU, Chat, MMLUPro, Plain
 from gpo_lightning.problems.bbh import TASKS
 from gpo_lightning.problems.problem_set import ProblemSet
+from gpo_lightning.problems.prompt_styles import Prompting
 from gpo_lightning.problems.question import written
-from gpo_lightning.rewards import AnswerFormat, Boxed, Phrase
+from gpo_lightning.rewards import Boxed, Phrase
+from gpo_lightning.rewards.formats import AnswerFormat
 
 Make = Callable[[Path, Prompting], ProblemSet]
 

@@ -10,18 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.problems import (
-    CarryAddition,
-    Checked,
-    Decontaminated,
-    Ledger,
-    Mixture,
-    ModularChains,
-    Parities,
-    PathStar,
-    encode_prompt,
-    encode_solution,
-)
+from gpo_lightning.problems import CarryAddition, Decontaminated, Ledger, Mixture, ModularChains, Parities, PathStar
+from gpo_lightning.problems.checked import Checked
+from gpo_lightning.problems.prompting import encode_prompt, encode_solution
 
 SOURCES: list[Checked] = [
     ModularChains(train_size=30, heldout_size=30),

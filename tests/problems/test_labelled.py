@@ -10,16 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpo_lightning.errors import DataError
-from gpo_lightning.problems import (
-    GSM8K,
-    MATH,
-    BigBenchMistake,
-    ModularChains,
-    PlantedErrors,
-    ProcessBench,
-    encode_steps,
-)
+from gpo_lightning.problems import GSM8K, MATH, ModularChains, PlantedErrors, ProcessBench
+from gpo_lightning.problems.big_bench_mistake import BigBenchMistake
 from gpo_lightning.problems.modular_chains import check_steps
+from gpo_lightning.problems.prompting import encode_steps
 
 
 @given(steps=st.integers(1, 12), seed=st.integers(0, 5))

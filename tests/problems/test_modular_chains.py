@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.problems import ModularChains, encode_prompt, encode_solution
+from gpo_lightning.problems import ModularChains
 from gpo_lightning.problems.modular_chains import Operation, chain_prompt, check_steps, parse_prompt, solution_lines
+from gpo_lightning.problems.prompting import encode_prompt, encode_solution
 
 seeds = st.integers(0, 10**6)
 

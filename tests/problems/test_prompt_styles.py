@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy.embedded.tiny import tiny_tokenizer
-from gpo_lightning.problems import GSM8K, Chat, Message, Plain, Problem, Prompting, encode_prompt
+from gpo_lightning.problems import GSM8K, Chat, Message, Plain, Problem
+from gpo_lightning.problems.prompt_styles import Prompting
+from gpo_lightning.problems.prompting import encode_prompt
 from gpo_lightning.problems.question import request, written
-from gpo_lightning.rewards import AnswerFormat, Boxed, Marked, Phrase, Tagged, Whole
+from gpo_lightning.rewards import Boxed, Marked, Phrase, Tagged, Whole
+from gpo_lightning.rewards.formats import AnswerFormat
 
 FORMATS: list[AnswerFormat] = [Boxed(), Phrase(), Marked(), Marked("####"), Tagged(), Phrase("my answer is")]
 

@@ -6,7 +6,8 @@ import pytest
 
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy.embedded.tiny import tiny_tokenizer
-from gpo_lightning.problems import Message, Problem, encode_prompt, encode_solution
+from gpo_lightning.problems import Message, Problem
+from gpo_lightning.problems.prompting import encode_prompt, encode_solution
 
 TURNS = (Message("system", "1"), Message("user", "2"))
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}?{% endif %}"

@@ -15,7 +15,8 @@ from gpo_lightning.problems.answer_languages import LANGUAGES
 from gpo_lightning.problems.chain_sum import worked_sum
 from gpo_lightning.problems.gym_scorer import make_dataset, score
 from gpo_lightning.problems.reasoning_gym import StrictScore
-from gpo_lightning.rewards import Case, Grade, marked_answer
+from gpo_lightning.rewards import Case, Grade
+from gpo_lightning.rewards.marked_answer import marked_answer
 
 seeds = st.integers(0, 10**6)
 

@@ -9,7 +9,9 @@ import pytest
 
 from gpo_lightning.errors import GPOError
 from gpo_lightning.policy import PolicyConfig
-from gpo_lightning.problems import ModularChains, Rewarded, Rows, judged, problem_source
+from gpo_lightning.problems import ModularChains, Rewarded, Rows
+from gpo_lightning.problems.rewarded import judged
+from gpo_lightning.problems.rows import problem_source
 from gpo_lightning.rewards import Rewards
 
 ROWS = [{"prompt": f"{n} + 1 = ?", "answer": n + 1, "day": date(2026, 1, 1)} for n in range(50)]

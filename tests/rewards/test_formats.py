@@ -7,18 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.rewards import (
-    AnswerFormat,
-    Boxed,
-    LastExpression,
-    Marked,
-    Number,
-    Phrase,
-    Tagged,
-    Whole,
-    after_thought,
-    first_answer,
-)
+from gpo_lightning.rewards import Boxed, LastExpression, Marked, Number, Phrase, Tagged, Whole
+from gpo_lightning.rewards.formats import AnswerFormat, after_thought, first_answer
 
 EVERY = (Boxed(), Phrase(), Marked(), Marked("####"), Tagged(), Whole(), LastExpression())
 

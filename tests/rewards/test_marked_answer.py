@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpo_lightning.rewards import MarkedAnswer, marked_answer
+from gpo_lightning.rewards import MarkedAnswer
+from gpo_lightning.rewards.marked_answer import marked_answer
 
 RIGHT, WRONG, UNPARSED = (1.0, "right"), (0.0, "wrong"), (0.0, "unparsed")
 

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.rewards import Case, Grade, Marked, Number, Rewards, as_rewards
+from gpo_lightning.rewards import Case, Grade, Marked, Number, Rewards
+from gpo_lightning.rewards.rewards import as_rewards
 
 CASES = [Case("It is 42.", "42", {"level": 1}, "6 * 7?", (5, 6), "p0"), Case("No idea", "42", {"level": 2}, id="p1")]
 

@@ -11,11 +11,12 @@ import pytest
 from gpo_lightning.critical import ChangePoint, Exhaustive, MaxAdvantage, MinAdvantage, Newline, NoSearch, RandomStep
 from gpo_lightning.engines import Purpose, Sampling, Scripted
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.evaluation import errors_found
-from gpo_lightning.experience import Group, groups
+from gpo_lightning.evaluation.labelled_errors import errors_found
+from gpo_lightning.experience.groups import Group, groups
 from gpo_lightning.problems import LabelledTrajectory, Parities, Problem, ProblemSource
 from gpo_lightning.rewards import Grade, Grader, MarkedAnswer
-from gpo_lightning.rollouts import FirstMistake, Frontier, PromptOnly, RolloutLoop, RolloutPlan, StartStates
+from gpo_lightning.rollouts import FirstMistake, Frontier, RolloutLoop, RolloutPlan
+from gpo_lightning.rollouts.starts import PromptOnly, StartStates
 
 EOS = 2
 LINES = 5

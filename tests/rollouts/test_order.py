@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpo_lightning.problems import Problem
-from gpo_lightning.rollouts import ProblemOrder, RolloutPlan
+from gpo_lightning.rollouts import RolloutPlan
+from gpo_lightning.rollouts.order import ProblemOrder
 
 
 def problems(count: int) -> list[Problem]:

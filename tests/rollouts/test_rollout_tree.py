@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from gpo_lightning.engines import Purpose
 from gpo_lightning.errors import DataError
 from gpo_lightning.problems import Message, Problem
-from gpo_lightning.rollouts import RolloutTree, Sample, ValueCurve, read_trees, write_trees
+from gpo_lightning.rollouts import RolloutTree, Sample, read_trees, write_trees
+from gpo_lightning.rollouts.tree import ValueCurve
 from tests.conftest import tree_of
 
 tokens = st.lists(st.integers(0, 3), min_size=1, max_size=6).map(tuple)

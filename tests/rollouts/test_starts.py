@@ -9,16 +9,9 @@ from hypothesis import strategies as st
 
 from gpo_lightning.engines import Purpose
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.rollouts import (
-    Attempts,
-    Critical,
-    FirstMistake,
-    Frontier,
-    PromptOnly,
-    Sample,
-    ValueCurve,
-    frontier_depth,
-)
+from gpo_lightning.rollouts import FirstMistake, Frontier, Sample, frontier_depth
+from gpo_lightning.rollouts.starts import Attempts, Critical, PromptOnly
+from gpo_lightning.rollouts.tree import ValueCurve
 from tests.conftest import tree_of
 
 STEPS = 8

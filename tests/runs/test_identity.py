@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from gpo_lightning.errors import ConfigError, StorageError
-from gpo_lightning.runs import AtomicCheckpointIO, Run, read_checkpoint
+from gpo_lightning.runs.atomic_checkpoint import AtomicCheckpointIO
+from gpo_lightning.runs.checkpoint import read_checkpoint
 from gpo_lightning.runs.identity import check_same, differences, flat
-from gpo_lightning.runs.run import new_folder
+from gpo_lightning.runs.run import Run, new_folder
 
 CONFIG = flat(
     {
@@ -63,7 +64,7 @@ def test_a_refusal_has_a_table_and_the_words_that_allow_it() -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from gpo_lightning.runs import Run
+from gpo_lightning.runs.run import (Run)
 run = Run.begin(Path(sys.argv[1]), {})
 print("working", flush=True)
 time.sleep(600)
@@ -136,7 +137,7 @@ def test_random_bytes_are_no_checkpoint(size: int, tmp_path: Path) -> None:
 
 STOP = """
 import os, signal, sys, threading, time
-from gpo_lightning.runs import StopSignals
+from gpo_lightning.runs.signals import (StopSignals)
 
 def end():
     print("ended", flush=True)

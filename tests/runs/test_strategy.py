@@ -12,7 +12,8 @@ from gpo_lightning.engines import Transformers
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.losses import GRPO
 from gpo_lightning.problems import ModularChains
-from gpo_lightning.runs import Checkpoint, check_origin
+from gpo_lightning.runs.checkpoint import Checkpoint
+from gpo_lightning.runs.strategy import check_origin
 
 
 def sharded(**settings: Any) -> ModelParallelStrategy:

@@ -12,7 +12,7 @@ from gpo_lightning import GPOModule
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.losses import GRPO
 from gpo_lightning.module import share_done
-from gpo_lightning.training import Schedule
+from gpo_lightning.training.schedule import Schedule
 
 
 def test_shapes_are_those_of_transformers() -> None:

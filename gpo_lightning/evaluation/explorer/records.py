@@ -8,9 +8,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from gpo_lightning.critical import Reading, Turn, TurnReader
+from gpo_lightning.critical import TurnReader
+from gpo_lightning.critical.turn import Reading, Turn
 from gpo_lightning.evaluation.explorer.texts import Texts, shared
-from gpo_lightning.rollouts import RolloutTree, ValueCurve
+from gpo_lightning.rollouts import RolloutTree
+from gpo_lightning.rollouts.tree import ValueCurve
 
 Record = dict[str, Any]
 

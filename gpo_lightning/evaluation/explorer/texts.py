@@ -7,7 +7,8 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from gpo_lightning.critical.token_text import token_pieces
 from gpo_lightning.errors import DataError
-from gpo_lightning.rollouts import RolloutTree, Sample, ValueCurve
+from gpo_lightning.rollouts import RolloutTree, Sample
+from gpo_lightning.rollouts.tree import ValueCurve
 
 
 @dataclass(frozen=True)

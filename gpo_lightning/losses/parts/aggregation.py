@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.experience import Example
+from gpo_lightning.experience.example import Example
 from gpo_lightning.losses.loss import sequence_mean
 
 

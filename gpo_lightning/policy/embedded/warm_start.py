@@ -23,7 +23,8 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy.embedded.cache import make_once
 from gpo_lightning.policy.embedded.tiny import tiny_tokenizer
-from gpo_lightning.problems import CarryAddition, Checked, Ledger, ModularChains, Parities, Step
+from gpo_lightning.problems import CarryAddition, Ledger, ModularChains, Parities
+from gpo_lightning.problems.checked import Checked, Step
 
 FIRST, *LATER = LEVELS = (30, 8, 1)
 """Success of the warm starts at temperature 1, in per cent, roughly; the first is learnt from nothing."""

@@ -6,7 +6,8 @@ from random import Random
 
 from gpo_lightning.engines import Purpose
 from gpo_lightning.problems import Message, Problem
-from gpo_lightning.rollouts import RolloutTree, Sample, ValueCurve
+from gpo_lightning.rollouts import RolloutTree, Sample
+from gpo_lightning.rollouts.tree import ValueCurve
 
 _SENTENCE = """the price of a ticket is then divided among all three children who each pay half as much before tax while
 she keeps twelve apples and sells every second basket so that remaining money equals total cost minus what he owes
