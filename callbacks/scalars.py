@@ -21,12 +21,17 @@ SCALARS: dict[str, dict[str, str]] = {
         "train/rejected_logprob": "Mean log-probability a token of rejected responses.",
         "train/right_reward": "Implicit reward of right responses.",
         "train/wrong_reward": "Implicit reward of wrong responses.",
+        "train/token_probability": "Mean probability of a token that is imitated.",
         "train/divergence": "KTO's estimate of the divergence from the reference.",
     },
     "Rollouts, by what they were drawn for": {
         "rollouts/success_*": "Mean reward of samples, probes, resets: of graded ones.",
         "rollouts/tokens_*": "Mean length of what was drawn, in tokens.",
         "rollouts/truncated": "Share of responses that were cut by the token limit.",
+    },
+    "Rewards": {
+        "rewards/*_spread": "Standard deviation of what a reward function gave in the iteration.",
+        "rewards/*": "Mean of what a reward function gave in the iteration.",
     },
     "Steps": {
         "steps/advantage_mean": "Mean advantage of a step; a histogram stands under steps/advantage.",
@@ -53,6 +58,9 @@ SCALARS: dict[str, dict[str, str]] = {
         "eval/*": "Held-out accuracy, with the bounds (low, high) of its 95 % interval and the number n of problems.",
         "val/*": "The same, from gpo validate or validation inside training.",
         "test/*": "The same, from gpo test.",
+    },
+    "Loggers": {
+        "hp_metric": "Written by the TensorBoard logger beside the hyperparameters; says nothing.",
     },
     "Compute": {
         "compute/generated": "Tokens generated so far, for all purposes (TokenBudget).",

@@ -229,7 +229,9 @@ class GPOModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._resumed = checkpoint.get("training_step")
-        self._check_fits(checkpoint, str(self.trainer.ckpt_path), getattr(self.trainer, "settings", {}))
+        trainer = self._trainer  # none where a user loads the module by itself
+        path = "the checkpoint" if trainer is None else str(trainer.ckpt_path)
+        self._check_fits(checkpoint, path, getattr(trainer, "settings", {}))
 
     def load_trained(self, checkpoint: str, settings: Mapping[str, Any]) -> None:
         """Take the trained weights of a checkpoint.
@@ -257,6 +259,8 @@ class GPOModule(LightningModule):
         found = other_policy(before["config"], settings) if before else []
         if found:
             raise ConfigError(f"--ckpt_path: {path} holds weights of another policy:\n{table(found)}")
+        if "state_dict" not in content:
+            return  # of a sharded policy the weights come to the other ranks by way of the first
         wanted, given = _shapes(self.state_dict()), _shapes(content["state_dict"])
         if wanted != given:
             odd = sorted({*wanted.items()} ^ {*given.items()})[0][0]

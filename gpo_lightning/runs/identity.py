@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -73,7 +73,7 @@ class Identity:
         return Identity(**{name: content[name] for name in names})
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "config": dict(self.config)}
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"config": dict(self.config)}
 
 
 @dataclass(frozen=True, slots=True)

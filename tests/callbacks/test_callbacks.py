@@ -132,7 +132,9 @@ def report(accuracy: float, n: int = 100) -> Report:
 def evaluated(folder: Path, evaluations: list[BenchmarkEvaluation], stage: str = "fit", **data: Any) -> Any:
     """A trainer and a module whose callbacks have been set up, but nothing that could answer."""
     loops = {"validate_loop": SimpleNamespace(), "test_loop": SimpleNamespace()}
-    trainer = SimpleNamespace(log_dir=str(folder), is_global_zero=True, callbacks=evaluations, loggers=[], **loops)
+    trainer = SimpleNamespace(
+        log_dir=str(folder), is_global_zero=True, callbacks=evaluations, loggers=[], callback_metrics={}, **loops
+    )
     module = SimpleNamespace(
         data=RolloutDataModule(ModularChains(steps=2, heldout_size=30), engine=Transformers(), **data)
     )

@@ -162,7 +162,7 @@ class TestBadInput:
         def load(*_: object) -> None:
             raise AssertionError("a model was loaded for a configuration that cannot work")
 
-        monkeypatch.setattr("gpo_lightning.policy.policy._load_model", load)
+        monkeypatch.setattr("gpo_lightning.policy.policy.load_model", load)
         with pytest.raises(SystemExit) as stopped:
             main(["fit", *QUICK, *arguments])
         assert stopped.value.code not in (0, None)
