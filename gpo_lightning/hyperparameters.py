@@ -13,10 +13,10 @@ from typing import Any, cast
 def plain(value: Any) -> Any:
     """A value in numbers, strings, lists and dicts, as YAML would have it.
 
-    >>> from gpo_lightning.losses import (GRPO)
+    >>> from gpo_lightning.losses import GRPO
     >>> plain(GRPO())["class_path"]
     'gpo_lightning.losses.GRPO'
-    >>> from gpo_lightning.engines import (Sampling)
+    >>> from gpo_lightning.engines import Sampling
     >>> plain(Sampling(max_tokens=96))
     {'max_tokens': 96, 'temperature': 1.0, 'top_p': 1.0}
     """

@@ -39,7 +39,7 @@ else:
 class GPOModule(LightningModule):
     """Wraps a policy and a loss.
 
-    >>> from gpo_lightning.losses import (GRPO)
+    >>> from gpo_lightning.losses import GRPO
     >>> module = GPOModule(GRPO(), policy="tiny")
     >>> module.policy_config.base
     'tiny'

@@ -54,7 +54,7 @@ class _ResponseMean(ProblemMean):
 class MeanLength(_ResponseMean):
     """Mean over problems of :func:`mean_length`, with Student's 95 % interval.
 
-    >>> from gpo_lightning.engines import (Purpose)
+    >>> from gpo_lightning.engines import Purpose
     >>> short = Sample((5, 6), 0, (-1.0, -1.0), 1.0, "right", False, Purpose.EVALUATION, 0)
     >>> long = Sample((5, 6, 7, 8), 0, (-1.0,) * 4, None, "timeout", True, Purpose.EVALUATION, 0)
     >>> metric = MeanLength()
@@ -80,7 +80,7 @@ class MeanLength(_ResponseMean):
 class TruncationRate(_ResponseMean):
     """Mean over problems of :func:`truncation_rate`, with a 95 % interval.
 
-    >>> from gpo_lightning.engines import (Purpose)
+    >>> from gpo_lightning.engines import Purpose
     >>> whole = Sample((5, 6), 0, (-1.0, -1.0), 1.0, "right", False, Purpose.EVALUATION, 0)
     >>> broken = Sample((5, 6), 0, (-1.0, -1.0), 0.0, "unparsed", True, Purpose.EVALUATION, 0)
     >>> metric = TruncationRate()
@@ -96,7 +96,7 @@ class TruncationRate(_ResponseMean):
 class UnparsedRate(_ResponseMean):
     """Mean over problems of :func:`unparsed_rate`, with a 95 % interval.
 
-    >>> from gpo_lightning.engines import (Purpose)
+    >>> from gpo_lightning.engines import Purpose
     >>> answered = Sample((5, 6), 0, (-1.0, -1.0), 0.0, "wrong", False, Purpose.EVALUATION, 0)
     >>> silent = Sample((5, 6), 0, (-1.0, -1.0), 0.0, "unparsed", True, Purpose.EVALUATION, 0)
     >>> metric = UnparsedRate()
@@ -112,7 +112,7 @@ class UnparsedRate(_ResponseMean):
 class UngradedCount(Metric):
     """Responses the grader could not judge, over all problems.
 
-    >>> from gpo_lightning.engines import (Purpose)
+    >>> from gpo_lightning.engines import Purpose
     >>> judged = Sample((5, 6), 0, (-1.0, -1.0), 0.0, "wrong", False, Purpose.EVALUATION, 0)
     >>> hostile = Sample((5, 6), 0, (-1.0, -1.0), None, "timeout", False, Purpose.EVALUATION, 0)
     >>> metric = UngradedCount()

@@ -13,8 +13,8 @@ def file_name(name: str) -> str:
 
     >>> file_name("mmlu_pro-0.5B")
     'mmlu_pro-0.5B'
-    >>> file_name("../../x")
-    '_x-7ef9190d2e'
+    >>> file_name("../../x").startswith("_x-")
+    True
 
     Args:
         name: any text; slashes, blanks, lone surrogates and a thousand characters included.

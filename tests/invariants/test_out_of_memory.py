@@ -38,14 +38,16 @@ class Cramped(Policy):
         # By then the layers above have their gradients, which must not be added twice.
         self.causal_lm.base_model.layers[0].register_forward_hook(self._fail_below)
 
-    def _hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        hidden = super()._hidden(input_ids, attention_mask)
+    def _score(
+        self, input_ids: Tensor, attention_mask: Tensor, mask: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        logprobs, hidden = super()._score(input_ids, attention_mask, mask, temperature)
         # Without gradients nothing is kept for later.
         if hidden.requires_grad:
             self.seen.append(len(input_ids))
             if len(input_ids) > self.most and not self.late:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-        return hidden
+        return logprobs, hidden
 
     def _fail_below(self, _module: Any, _inputs: Any, hidden: Tensor) -> Tensor:
         return _FailsOnTheWayBack.apply(hidden) if self.late and len(hidden) > self.most else hidden

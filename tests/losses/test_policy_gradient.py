@@ -123,7 +123,7 @@ def test_masked_weights_take_tokens_or_whole_responses_out() -> None:
         (lambda: SequenceClip(low=1.5), r"surrogate \(SequenceClip\): low"),
         (lambda: ClippedWeight(lowest=1.5), r"surrogate \(ClippedWeight\): lowest"),
         (lambda: ClippedWeight(highest=0.5), r"surrogate \(ClippedWeight\)"),
-        (lambda: FixedLengthMean(0), r"average \(FixedLengthMean\): tokens"),
+        (lambda: FixedLengthMean(0), r"aggregation \(FixedLengthMean\): tokens"),
         (lambda: TruncatedWeights(cap=0.0), r"importance_correction: floor is 0.0 and cap 0.0"),
         (lambda: MaskedWeights(floor=3.0), r"importance_correction: floor"),
         (lambda: KL(limit=0.0), r"kl\.limit"),

@@ -64,7 +64,7 @@ def test_a_refusal_has_a_table_and_the_words_that_allow_it() -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from gpo_lightning.runs.run import (Run)
+from gpo_lightning.runs.run import Run
 run = Run.begin(Path(sys.argv[1]), {})
 print("working", flush=True)
 time.sleep(600)
@@ -137,7 +137,7 @@ def test_random_bytes_are_no_checkpoint(size: int, tmp_path: Path) -> None:
 
 STOP = """
 import os, signal, sys, threading, time
-from gpo_lightning.runs.signals import (StopSignals)
+from gpo_lightning.runs.signals import StopSignals
 
 def end():
     print("ended", flush=True)

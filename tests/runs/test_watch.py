@@ -74,7 +74,7 @@ def test_a_process_whose_starter_is_gone_ends() -> None:
 
 HANGS = """
 import subprocess, sys, time
-from gpo_lightning.runs.watch import (Watch)
+from gpo_lightning.runs.watch import Watch
 children = [subprocess.Popen(["sleep", "60"]), subprocess.Popen(["sleep", "60"])]
 print(children[1].pid, flush=True)
 with Watch(lambda: children, last_resort=lambda: print("the engine is ended", flush=True), patience=1):
