@@ -228,7 +228,7 @@ class FaultyLaunch(Launch):
     folder: Path = Path()
     mark: str = "hung before"
 
-    def start(self, policy: Policy, seed: int = 0) -> Child:
+    def start(self, policy: Policy, seed: int = 0, longest: int | None = None) -> Child:
         port = _free_port()
         command = [sys.executable, str(faulty_server.__file__), str(port), str(self.folder / self.mark)]
         child = Child(command, f"http://127.0.0.1:{port}", self.folder / "log")
