@@ -10,13 +10,14 @@ from lightning import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from gpo_lightning.datamodule import HELDOUT, RolloutDataModule
+from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.engines import Sampling
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.evaluation import Benchmark, Report
 from gpo_lightning.evaluation.benchmark import subset
 from gpo_lightning.evaluation.report import Figures, Tally
 from gpo_lightning.evaluation.tables import markdown
+from gpo_lightning.evaluation_data import HELDOUT
 from gpo_lightning.problems import ProblemSource
 from gpo_lightning.rollouts import RolloutTree, write_trees
 from gpo_lightning.runs import run_directory

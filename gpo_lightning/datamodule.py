@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from lightning import LightningDataModule, Trainer
+from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader
@@ -16,8 +16,7 @@ from gpo_lightning.engines import Engine, JournaledEngine, Recovery, RestartingE
 from gpo_lightning.engines.choose import choose_engine
 from gpo_lightning.engines.journal import CompletionJournal
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.evaluation import Benchmark
-from gpo_lightning.evaluation.benchmark import respond
+from gpo_lightning.evaluation_data import EvaluationData
 from gpo_lightning.experience import Batch, ExperienceBuilder
 from gpo_lightning.experience.demonstration import solution_trees
 from gpo_lightning.policy import Policy
@@ -26,12 +25,9 @@ from gpo_lightning.problems.labelled import LabelledSource
 from gpo_lightning.problems.prompt_check import PromptCheck
 from gpo_lightning.problems.rewarded import AnyProblems, AnyRewards, judged
 from gpo_lightning.rewards.workers import grader_incidents
-from gpo_lightning.rollouts import RolloutLoop, RolloutPlan, Rollouts, RolloutTree
-from gpo_lightning.rollouts.clock import Clock
+from gpo_lightning.rollouts import RolloutLoop, RolloutPlan, Rollouts
 from gpo_lightning.rollouts.order import ProblemOrder
 from gpo_lightning.rollouts.parquet import read_trees
-from gpo_lightning.rollouts.progress import ProgressListener
-from gpo_lightning.rollouts.seeds import derive_seed
 from gpo_lightning.rollouts.starts import Critical, StartStates
 from gpo_lightning.rollouts.work_queue import SearchJob, WorkQueue, dynamic_balance, static_balance
 from gpo_lightning.runs import run_directory
@@ -51,11 +47,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-HELDOUT = "heldout"
-"""Name of the benchmark that is the held-out part of ``data.problems``."""
 
-
-class RolloutDataModule(LightningDataModule):
+class RolloutDataModule(EvaluationData):
     """Makes each epoch's training data by critical-step-reset rollouts.
 
     Args:
@@ -100,18 +93,13 @@ class RolloutDataModule(LightningDataModule):
         recovery: Recovery = Recovery(),
         rewards: AnyRewards = None,
     ) -> None:
-        super().__init__()
-        self.problems, self.plan = judged(problems, rewards), plan
+        evaluation = (evaluation or Sampling(sampling.max_tokens, temperature=0.0)).checked("data.evaluation")
+        super().__init__(judged(problems, rewards), evaluation, evaluation_samples, seed)
+        self.plan = plan
         self.sampling = sampling.checked("data.sampling")
         self.segmenter, self.search, self.selector, self.starts = segmenter, search, selector, starts
         self.micro_batch, self.refresh_every, self.saved = micro_batch, refresh_every, saved
-        self.evaluation = (evaluation or Sampling(sampling.max_tokens, temperature=0.0)).checked("data.evaluation")
-        self.evaluation_samples, self.seed = evaluation_samples, seed
-        self.listener: ProgressListener | None = None
-        self.clock = Clock()
         self.rollouts: Rollouts | None = None
-        self.benchmarks: list[Benchmark] = []
-        self.expected: list[Benchmark] = []  # what callbacks will ask in the course of training
         self._prompts: PromptCheck | None = None
         self._experience = experience
         self.directory = Path()
@@ -125,7 +113,6 @@ class RolloutDataModule(LightningDataModule):
         self._loader: tuple[int, DataLoader[OpaqueBatch[Batch]]] | None = None
         self._random_state: dict[str, Any] | None = None
         self._announced = False
-        self._rank, self._ranks = 0, 1
         if sampling.temperature <= 0:
             raise ConfigError(
                 "data.sampling.temperature must be positive: greedy rollouts of a group are all the same."
@@ -312,62 +299,6 @@ class RolloutDataModule(LightningDataModule):
         KeptRollouts(self.directory / JOURNAL, self._rank).discard(before - before % self.refresh_every)
         if isinstance(self._engine, JournaledEngine):
             self._engine.journal.discard(before)
-
-    @cached_property
-    def heldout(self) -> Benchmark:
-        """The held-out part of ``data.problems`` as a benchmark."""
-        with isolate_rng():
-            problems = tuple(self.problems.heldout())
-        if not problems:
-            raise ConfigError("data.problems yields no held-out problems.")
-        return Benchmark(HELDOUT, self.problems, problems, len(problems), self.evaluation, self.evaluation_samples)
-
-    @property
-    def evaluated(self) -> list[Benchmark]:
-        """What ``validate`` and ``test`` evaluate: the benchmarks callbacks have named, else the held-out problems."""
-        return self.benchmarks or [self.heldout]
-
-    def respond(self, problems: Sequence[Problem], benchmark: Benchmark | None = None) -> list[RolloutTree]:
-        """Graded responses to problems of a benchmark by the policy's present weights.
-
-        No random state outside is touched, so that a run learns the same whether or not it is evaluated.
-        """
-        benchmark = benchmark or self.heldout
-        trainer = cast(Trainer, self.trainer)
-        policy = cast(Policy, cast(Any, trainer.lightning_module).policy)
-        self._serve(policy, trainer.current_epoch, benchmark.problems, benchmark.sampling)
-        with self.clock("evaluation"), isolate_rng():
-            trees, _ = respond(
-                self._engine,
-                policy.tokenizer,
-                benchmark.source,
-                problems,
-                benchmark.sampling,
-                benchmark.samples,
-                derive_seed(self.seed, "evaluation"),
-                self.listener,
-            )
-        self._engine.offload()
-        return trees
-
-    def share(self, items: Sequence[T]) -> list[T]:
-        """This rank's part of a list."""
-        return list(items)[self._rank :: self._ranks]
-
-    def _evaluation_dataloader(self, benchmark: Benchmark) -> DataLoader[OpaqueBatch[list[Problem]]]:
-        """All of this rank's problems as one batch, so that the engine sees them together; it may be empty."""
-        return DataLoader(cast(Any, [OpaqueBatch(self.share(benchmark.problems))]), batch_size=None)
-
-    def val_dataloader(self) -> list[DataLoader[OpaqueBatch[list[Problem]]]]:
-        if cast(Trainer, self.trainer).state.fn == "fit" and not self.benchmarks and not self.problems.heldout():
-            return []  # too few problems to hold some out
-        return [self._evaluation_dataloader(benchmark) for benchmark in self.evaluated]
-
-    def test_dataloader(self) -> list[DataLoader[OpaqueBatch[list[Problem]]]]:
-        return [self._evaluation_dataloader(benchmark) for benchmark in self.evaluated]
-
-    def predict_dataloader(self) -> DataLoader[OpaqueBatch[list[Problem]]]:
-        return self._evaluation_dataloader(self.heldout)
 
     def state_dict(self) -> dict[str, Any]:
         return {"ranks": rank_states(self.engine.ledger, self.clock, self.incidents)}
