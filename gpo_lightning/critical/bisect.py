@@ -36,7 +36,7 @@ class Bisect(SearchStrategy):
             return {0: self.samples}
         points = [t for t, node in enumerate(trajectory.nodes) if t == 0 or node.drawn >= self.samples]
         values = carried_values(trajectory)
-        seen = torch.tensor([*(values[t] for t in points), trajectory.reward], dtype=torch.float64)
+        seen = torch.tensor([*(values[t] for t in points), trajectory.success], dtype=torch.float64)
         scores = selector.scores(seen).tolist()
         best = max(range(len(points)), key=lambda i: (scores[i], -i))
         begin, end = points[best], [*points, trajectory.steps][best + 1]

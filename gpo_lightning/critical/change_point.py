@@ -138,13 +138,13 @@ class ChangePoint(SearchStrategy):
 
     def _posterior(self, trajectories: Sequence[TrajectoryState]) -> ValuePosterior:
         successes, trials, steps = trials_of(
-            [[node.rewards for node in trajectory.nodes] for trajectory in trajectories]
+            [[node.successes for node in trajectory.nodes] for trajectory in trajectories]
         )
-        outcomes = torch.tensor([trajectory.reward for trajectory in trajectories], dtype=torch.float64)
+        outcomes = torch.tensor([trajectory.success for trajectory in trajectories], dtype=torch.float64)
         return ValuePosterior(successes, trials, outcomes, steps, self.prior)
 
     def values(self, trajectories: Sequence[TrajectoryState]) -> list[tuple[float, ...]]:
-        return [(*self._posterior([state]).values[0, : state.steps].tolist(), state.reward) for state in trajectories]
+        return [(*self._posterior([state]).values[0, : state.steps].tolist(), state.success) for state in trajectories]
 
     def critical(
         self, trajectories: Sequence[TrajectoryState], selector: Selector, draws: Sequence[Random]
@@ -157,9 +157,9 @@ class ChangePoint(SearchStrategy):
 
 
 def _supposing(trajectory: TrajectoryState, outcome: float) -> TrajectoryState:
-    """As if every probe in flight had come back with one reward."""
+    """As if every probe in flight had come back with one outcome."""
     nodes = (
-        Node(node.prefix, (*node.rewards, *[outcome] * pending), node.ungraded)
+        Node(node.prefix, (*node.successes, *[outcome] * pending), node.ungraded)
         for node, pending in zip(trajectory.nodes, trajectory.pending, strict=True)
     )
     return replace(trajectory, nodes=tuple(nodes), pending=(0,) * trajectory.steps)

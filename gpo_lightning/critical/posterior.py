@@ -78,9 +78,9 @@ class ValuePosterior:
     """Posteriors of B trajectories of up to n steps at once; shorter ones are padded and their padding never read.
 
     Args:
-        successes: ``[B, n]`` rewards summed over the trials before each step.
+        successes: ``[B, n]`` success summed over the trials before each step.
         trials: ``[B, n]``.
-        outcomes: ``[B]`` the trajectories' own rewards, V(s_n).
+        outcomes: ``[B]`` the trajectories' own success, V(s_n).
         steps: ``[B]`` how many steps each trajectory has; ``None`` for n.
         prior: what is believed beforehand.
     """
@@ -107,7 +107,7 @@ class ValuePosterior:
         logs = logs + torch.special.xlogy((trials - successes)[..., None], 1 - values)
         likelihood = (logs - logs.amax(-1, keepdim=True)).exp()
         padded = torch.nn.functional.pad(likelihood, (0, 0, 0, 1), value=1.0)
-        # The value nearest to the outcome, which is 0 or 1 where rewards are.
+        # The value nearest to the outcome, which is 0 or 1 where success is.
         nearest = (values - self._outcomes[:, None]).abs().argmin(-1)
         end = torch.nn.functional.one_hot(nearest, len(values)).double()
         place = torch.arange(padded.shape[1])[None, :, None]
@@ -201,11 +201,11 @@ def _draw(below: Tensor, luck: Tensor) -> Tensor:
     return (below < luck * below[..., -1:]).sum(-1).clamp(max=below.shape[-1] - 1)
 
 
-def trials_of(rewards: Sequence[Sequence[Sequence[float]]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Successes ``[B, n]``, trials ``[B, n]`` and steps ``[B]`` from the rewards seen before each step."""
-    steps = torch.tensor([len(row) for row in rewards])
-    successes, trials = torch.zeros(2, len(rewards), int(steps.max()) if len(rewards) else 0, dtype=torch.float64)
-    for b, row in enumerate(rewards):
+def trials_of(outcomes: Sequence[Sequence[Sequence[float]]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Successes ``[B, n]``, trials ``[B, n]`` and steps ``[B]`` from the success seen before each step."""
+    steps = torch.tensor([len(row) for row in outcomes])
+    successes, trials = torch.zeros(2, len(outcomes), int(steps.max()) if outcomes else 0, dtype=torch.float64)
+    for b, row in enumerate(outcomes):
         for t, seen in enumerate(row):
             successes[b, t], trials[b, t] = sum(seen), len(seen)
     return successes, trials, steps

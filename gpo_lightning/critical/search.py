@@ -32,7 +32,7 @@ class SearchStrategy(ABC):
 
     @abstractmethod
     def values(self, trajectories: Sequence[TrajectoryState]) -> list[tuple[float, ...]]:
-        """For each trajectory, ``[n + 1]`` estimates of V before each step; the last one is its reward."""
+        """For each trajectory, ``[n + 1]`` estimates of V before each step; the last one is its success."""
 
     def cancellable(self, trajectories: Sequence[TrajectoryState], selector: Selector) -> list[set[int]]:
         """Steps of each trajectory whose probes in flight cannot change the choice any more, whatever they bring.
@@ -64,7 +64,7 @@ class SearchStrategy(ABC):
 class Exhaustive(SearchStrategy):
     """The same number of continuations before every step (the paper's way).
 
-    V of a prefix is the mean reward of the continuations drawn from it (METHOD, "Setting"). Continuations that are
+    V of a prefix is the mean success of the continuations drawn from it (METHOD, "Setting"). Continuations that are
     already in the tree count: siblings at the prompt, and those that passed through the prefix on their own. A
     prefix none of whose continuations could be graded takes the value before it, so its step has advantage 0.
 
@@ -97,9 +97,9 @@ class NoSearch(SearchStrategy):
 
 
 def carried_values(trajectory: TrajectoryState) -> tuple[float, ...]:
-    """``[n + 1]`` mean rewards; a prefix of which nothing is known carries the value of the one before it."""
+    """``[n + 1]`` mean success; a prefix of which nothing is known carries the value of the one before it."""
     values: list[float] = []
     for node in trajectory.nodes:
         value = node.value
         values.append(value if value is not None else (values[-1] if values else 0.5))
-    return (*values, trajectory.reward)
+    return (*values, trajectory.success)

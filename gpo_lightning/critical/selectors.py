@@ -24,7 +24,7 @@ class Selector(ABC):
         """Index of the critical step.
 
         Args:
-            values: ``[n + 1]`` V(s_t) before each step, n >= 1; the last is the trajectory's reward.
+            values: ``[n + 1]`` V(s_t) before each step, n >= 1; the last is the trajectory's success.
             draw: random state, for selectors that need one.
 
         Returns:

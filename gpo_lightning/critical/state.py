@@ -9,37 +9,37 @@ Tokens = tuple[int, ...]
 class Node:
     """What is known at one prefix.
 
-    >>> node = Node((5, 7), rewards=(1.0, 0.0, 1.0, 1.0))
+    >>> node = Node((5, 7), successes=(1.0, 0.0, 1.0, 1.0))
     >>> node.value, node.posterior
     (0.75, (3.5, 1.5))
 
     Args:
         prefix: response tokens so far.
-        rewards: success, in [0, 1], of graded continuations that are fair draws of the policy from here.
+        successes: in [0, 1], of the graded continuations that are fair draws of the policy from here.
         ungraded: number of continuations whose outcome no grader could judge.
     """
 
     prefix: Tokens
-    rewards: tuple[float, ...]
+    successes: tuple[float, ...]
     ungraded: int = 0
 
     @property
     def drawn(self) -> int:
-        return len(self.rewards) + self.ungraded
+        return len(self.successes) + self.ungraded
 
     @property
     def trials(self) -> int:
-        return len(self.rewards)
+        return len(self.successes)
 
     @property
     def value(self) -> float | None:
-        """Mean reward: the Monte Carlo estimate of V(prefix); ``None`` without a trial."""
-        return sum(self.rewards) / len(self.rewards) if self.rewards else None
+        """Mean success: the Monte Carlo estimate of V(prefix); ``None`` without a trial."""
+        return sum(self.successes) / len(self.successes) if self.successes else None
 
     @property
     def posterior(self) -> tuple[float, float]:
         """Parameters of the Beta posterior of V(prefix) under Jeffreys' prior."""
-        gained = sum(self.rewards)
+        gained = sum(self.successes)
         return 0.5 + gained, 0.5 + self.trials - gained
 
 
@@ -52,7 +52,7 @@ class TrajectoryState:
         nodes: ``[n]`` what the tree knows before each step.
         pending: ``[n]`` continuations in flight from before each step.
         probed: ``[n]`` finished probes from before each step; the nodes count other continuations too.
-        reward: the trajectory's own success, in [0, 1], V(s_n).
+        success: the trajectory's own, in [0, 1], V(s_n).
         spent: tokens of the finished probes.
     """
 
@@ -60,7 +60,7 @@ class TrajectoryState:
     nodes: tuple[Node, ...]
     pending: tuple[int, ...]
     probed: tuple[int, ...]
-    reward: float
+    success: float
     spent: int = 0
 
     @property

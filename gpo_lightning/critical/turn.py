@@ -73,8 +73,8 @@ class Reading:
 class TurnReader:
     """Reads turns from trials, through :class:`ValuePosterior`.
 
-    >>> rewards = [[1, 1, 0, 1]] * 4 + [[0] * 8] * 3  # seen before each of seven steps of a wrong solution
-    >>> reading = TurnReader().read([rewards], [0.0])[0]
+    >>> seen = [[1, 1, 0, 1]] * 4 + [[0] * 8] * 3  # seen before each of seven steps of a wrong solution
+    >>> reading = TurnReader().read([seen], [0.0])[0]
     >>> reading.turn.step, round(reading.turn.before, 2), round(reading.turn.after, 2)
     (3, 0.73, 0.0)
     >>> reading.turn.probability > 0.9
@@ -92,23 +92,23 @@ class TurnReader:
     profiles: int = 400
     prior: ValuePrior = ValuePrior()
 
-    def read(self, rewards: Sequence[Sequence[Sequence[float]]], outcomes: Sequence[float]) -> list[Reading]:
+    def read(self, seen: Sequence[Sequence[Sequence[float]]], outcomes: Sequence[float]) -> list[Reading]:
         """One reading a trajectory.
 
         Args:
-            rewards: of the continuations before each step, of each trajectory; every one has at least one step.
-            outcomes: the trajectories' own rewards, in [0, 1].
+            seen: success of the continuations before each step, of each trajectory; every one has at least one step.
+            outcomes: the trajectories' own success, in [0, 1].
         """
         readings: list[Reading] = []
         # Those of one length stand together, so that little is spent on padding.
-        order = sorted(range(len(rewards)), key=lambda i: len(rewards[i]))
+        order = sorted(range(len(seen)), key=lambda i: len(seen[i]))
         for first in range(0, len(order), _TOGETHER):
             chosen = order[first : first + _TOGETHER]
-            readings += self._read([rewards[i] for i in chosen], [float(outcomes[i]) for i in chosen])
+            readings += self._read([seen[i] for i in chosen], [float(outcomes[i]) for i in chosen])
         return [reading for _, reading in sorted(zip(order, readings, strict=True), key=lambda pair: pair[0])]
 
-    def _read(self, rewards: Sequence[Sequence[Sequence[float]]], outcomes: Sequence[float]) -> list[Reading]:
-        successes, trials, steps = trials_of(rewards)
+    def _read(self, seen: Sequence[Sequence[Sequence[float]]], outcomes: Sequence[float]) -> list[Reading]:
+        successes, trials, steps = trials_of(seen)
         ends = torch.tensor(outcomes, dtype=torch.float64)
         posterior = ValuePosterior(successes, trials, ends, steps, self.prior)
         profiles = self.prior.values[posterior.states(self.profiles, torch.Generator().manual_seed(0))]

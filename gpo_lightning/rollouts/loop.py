@@ -67,7 +67,7 @@ class _Search:
             nodes=tuple(self.tree.node(self.prefix(t), without=self.index) for t in steps),
             pending=tuple(probes.pending(self.tree, self.prefix(t)) for t in steps),
             probed=tuple(self.tree.drawn(self.prefix(t), Purpose.PROBE) for t in steps),
-            reward=self.tree.samples[self.index].success or 0.0,
+            success=self.tree.samples[self.index].success or 0.0,
             spent=sum(self.tree.spent(self.prefix(t), Purpose.PROBE) for t in steps),
         )
 

@@ -37,19 +37,20 @@ class Attempts:
 
     @property
     def success(self) -> float | None:
-        """Mean reward of the responses from the prompt; ``None`` without a graded one."""
-        rewards = self.rewards
-        return sum(rewards) / len(rewards) if rewards else None
+        """Mean success of the responses from the prompt; ``None`` without a graded one."""
+        successes = self.successes
+        return sum(successes) / len(successes) if successes else None
 
     @property
-    def rewards(self) -> list[float]:
-        outcomes = [self.tree.samples[index].reward for index in self.tree.trajectories]
-        return [reward for reward in outcomes if reward is not None]
+    def successes(self) -> list[float]:
+        """Success of the graded responses from the prompt."""
+        outcomes = [self.tree.samples[index].success for index in self.tree.trajectories]
+        return [success for success in outcomes if success is not None]
 
     def responses(self, right: bool) -> list[Sample]:
         """Graded responses from the prompt that are right, or those that are not."""
         drawn = [self.tree.samples[index] for index in self.tree.trajectories]
-        return [sample for sample in drawn if sample.reward is not None and (sample.reward >= 0.5) == right]
+        return [sample for sample in drawn if sample.success is not None and (sample.success >= 0.5) == right]
 
 
 class StartStates(ABC):
@@ -124,7 +125,7 @@ class Frontier(StartStates):
             raise ConfigError("data.starts (Frontier): at least one group and one source are needed.")
 
     def prefixes(self, attempts: Attempts, draw: Random) -> list[Prefix]:
-        success, drawn = attempts.success, len(attempts.rewards)
+        success, drawn = attempts.success, len(attempts.successes)
         if success is None or self.low < success < self.high:
             return []
         rare = success <= self.low

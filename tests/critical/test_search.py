@@ -97,7 +97,7 @@ def test_whatever_is_known_it_asks_for_real_steps_and_chooses_one(
         assert all(0 <= step < known.steps and count > 0 for step, count in wanted.items())
         (values,) = strategy.values([known])
         assert len(values) == known.steps + 1
-        assert values[-1] == known.reward
+        assert values[-1] == known.success
         assert all(0 <= value <= 1 for value in values)
         assert 0 <= strategy.critical([known], selector, [Random(0)])[0] < known.steps
 
@@ -172,7 +172,7 @@ class TestCancellable:
         choices = set[int]()
         for outcome in (0.0, 1.0):
             nodes = [
-                Node((), node.rewards + (outcome,) * count)
+                Node((), node.successes + (outcome,) * count)
                 for node, count in zip(known.nodes, waiting.pending, strict=True)
             ]
             finished = replace(known, nodes=tuple(nodes))

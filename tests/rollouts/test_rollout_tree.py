@@ -35,7 +35,7 @@ def test_node_counts_fair_draws_only(drawn, prefix) -> None:
     tree = tree_of(drawn)
     fair = [r for t, start, r in drawn if t[: len(prefix)] == prefix and start <= len(prefix)]
     node = tree.node(prefix)
-    assert sorted(node.rewards) == sorted(r for r in fair if r is not None)
+    assert sorted(node.successes) == sorted(r for r in fair if r is not None)
     assert node.drawn == len(fair)
 
 

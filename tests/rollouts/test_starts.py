@@ -1,5 +1,6 @@
 """Where groups start: by rule at the frontier, at critical steps, before the first mistake, or at the prompt alone."""
 
+from dataclasses import replace
 from math import isclose
 from random import Random
 
@@ -101,5 +102,12 @@ def test_options_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None
         Frontier(**wrong)  # pyright: ignore[reportArgumentType]
 
 
-def test_success_is_the_mean_reward_of_the_group_at_the_prompt() -> None:
+def test_success_is_the_mean_success_of_the_group_at_the_prompt_whatever_the_rewards() -> None:
     assert isclose(attempts(3, 5).success or 0, 3 / 8)
+    tree = tree_of([((200 + i, *range(1, STEPS)), 0, 0.0) for i in range(8)])
+    shaped = [
+        replace(sample, reward=2.5 if i < 4 else -1.0, success=float(i < 4)) for i, sample in enumerate(tree.samples)
+    ]
+    tree.samples[:] = shaped
+    assert Attempts(tree, lambda sample: tuple(range(len(sample.tokens) + 1))).success == 0.5
+    assert Frontier().prefixes(Attempts(tree, lambda sample: ()), Random(0)) == [], "half succeed: nothing to move"
