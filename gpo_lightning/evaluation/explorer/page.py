@@ -16,7 +16,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from gpo_lightning.critical import TurnReader
-from gpo_lightning.evaluation.explorer.records import ProblemRecord, Record, Valued, read_turns
+from gpo_lightning.evaluation.explorer.records import ProblemRecord, Record, Valued, read_turns, rewards
 from gpo_lightning.rollouts import RolloutTree
 
 SURE = 0.8
@@ -107,7 +107,7 @@ def _blocks(records: Sequence[ProblemRecord]) -> tuple[list[list[Record]], list[
 def _listed(record: ProblemRecord, place: tuple[int, int]) -> Record:
     """What the list knows of a problem."""
     tree = record.tree
-    rewards = [reward for i in tree.trajectories if (reward := tree.samples[i].reward) is not None]
+    successes = [success for i in tree.trajectories if (success := tree.samples[i].success) is not None]
     return {
         "id": tree.problem.id,
         "task": tree.problem.task,
@@ -115,17 +115,19 @@ def _listed(record: ProblemRecord, place: tuple[int, int]) -> Record:
         "question": record.question()[:400],
         "iteration": record.iteration,
         "place": place,
-        "tries": len(rewards),
-        "right": sum(reward > 0.5 for reward in rewards),
+        "tries": len(successes),
+        "right": sum(success > 0.5 for success in successes),
     }
 
 
 def _row(problem: int, record: ProblemRecord, index: int) -> Record:
     """What the list knows of a trajectory."""
     sample = record.tree.samples[index]
-    row: Record = {"p": problem, "i": index, "r": sample.reward, "w": sample.reason}
+    row: Record = {"p": problem, "i": index, "r": sample.success, "w": sample.reason}
     if sample.truncated:
         row["x"] = 1
+    if paid := rewards(sample):
+        row["g"] = paid
     for its in record.valued:
         if its.index == index:
             row |= _turning(its)

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from gpo_lightning.critical import TurnReader
 from gpo_lightning.critical.turn import Reading, Turn
 from gpo_lightning.evaluation.explorer.texts import Texts, shared
-from gpo_lightning.rollouts import RolloutTree
+from gpo_lightning.rollouts import RolloutTree, Sample
 from gpo_lightning.rollouts.tree import ValueCurve
 
 Record = dict[str, Any]
@@ -138,7 +138,7 @@ class ProblemRecord:
     def _sample(self, index: int, text: bool) -> Record:
         sample = self.tree.samples[index]
         record: Record = {
-            "r": sample.reward,
+            "r": sample.success,
             "w": sample.reason,
             "a": sample.answer,
             "k": str(sample.purpose),
@@ -146,6 +146,8 @@ class ProblemRecord:
         }
         if sample.truncated:
             record["x"] = 1
+        if paid := rewards(sample):
+            record["g"] = paid
         if text:
             parent = self._parent(index)
             response = self._responses[index]
@@ -186,6 +188,14 @@ class ProblemRecord:
             "turn": _turn(reading.turn),
             "other": _turn(reading.other),
         }
+
+
+def rewards(sample: Sample) -> dict[str, float]:
+    """What a response was paid, by part of the reward; empty where that is its success and nothing else."""
+    parts = {name: round(value, 6) for name, value in sample.parts.items() if value is not None}
+    if sample.reward is not None and (len(parts) > 1 or sample.reward != sample.success):
+        parts["reward"] = round(sample.reward, 6)
+    return parts
 
 
 def _turn(turn: Turn) -> list[float]:

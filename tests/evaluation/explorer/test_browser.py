@@ -1,13 +1,21 @@
 """The page as people use it, in headless Chromium: load, look, search, filter, keys, links, phones, screen readers."""
 
 import json
+import re
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
+from gpo_lightning.critical import ChangePoint, TowardOutcome
+from gpo_lightning.engines import Purpose, Sampling, Transformers
 from gpo_lightning.evaluation import explorer
-from gpo_lightning.problems import Message
+from gpo_lightning.policy import Policy, PolicyConfig
+from gpo_lightning.problems import LabelledTrajectory, Message, PlantedErrors
+from gpo_lightning.rollouts import RolloutLoop, RolloutPlan, Sample
+from gpo_lightning.rollouts.clock import Clock
 from tests.evaluation.explorer.browser import Page, browser
 from tests.evaluation.explorer.made import Story, falling, many, rising
 from tests.evaluation.explorer.test_page import HOSTILE
@@ -87,6 +95,86 @@ def test_a_ruined_solution_says_where_how_sure_and_what_happens_otherwise(tab: P
     assert tab.evaluate("document.querySelector('.step.marked').dataset.step") == str(at)
     assert tab.evaluate("document.querySelector('.side.right h3').textContent") == "12 right"
     assert tab.evaluate("document.querySelector('.side.right mark').textContent").strip() == "good"
+
+
+def planted_errors(path: Path, steps: int) -> list[LabelledTrajectory]:
+    """A page of solutions spoilt at a known step, as the tiny policy's own continuations value them."""
+    policy, planted = Policy(PolicyConfig()), PlantedErrors(steps, count=5)
+    plan, sampling, search = RolloutPlan(group_size=8), Sampling(max_tokens=96), ChangePoint(budget=8)
+    loop = RolloutLoop(
+        Transformers(), policy.tokenizer, planted.problems, plan, sampling, search=search, selector=TowardOutcome()
+    )
+    trajectories = planted.trajectories()
+    loop.serve(policy, 0, Clock())
+    explorer.write_page(path, loop.examine(trajectories).trees)
+    return list(trajectories)
+
+
+def test_the_page_answers_which_step_ruined_it_how_sure_and_what_happens_otherwise(tab: Page, tmp_path: Path) -> None:
+    """What somebody reads who never saw the page: real continuations of a real model, and the label beside them."""
+    path = tmp_path / "planted.html"
+    for spoilt in planted_errors(path, steps=8):
+        tab.open(path, f"#sort=file&problem={quote(spoilt.problem.id)}&iteration=0&sample=8")
+        tab.wait(f"({HEADLINE} ?? '') !== ''")
+        assert spoilt.error is not None
+        headline = tab.evaluate(HEADLINE).strip()
+        sentence = r"It turns at step (\d+)\. Success falls from (\d+) % to (\d+) % here; (\d+) % sure\."
+        said = re.fullmatch(sentence, headline)
+        assert said, headline
+        step, before, after, sure = map(int, said.groups())
+        assert step == spoilt.error + 1
+        assert before > 30 > 5 > after
+        assert sure >= 80
+        marked = tab.evaluate("document.querySelector('.step.marked').textContent")
+        assert spoilt.steps[spoilt.error].strip() in marked, "the sentence that is marked is the one that was spoilt"
+        # Of its own accord the page shows how the model goes on from just before: mostly rightly, and differently.
+        right = tab.evaluate("document.querySelectorAll('.side.right .continuation').length")
+        first = tab.evaluate("document.querySelector('.side.right .continuation mark').textContent")
+        assert right >= 1
+        assert first.strip()
+        assert first.strip() not in spoilt.steps[spoilt.error].split("=")[1]
+        tab.evaluate("document.querySelectorAll('gpo-otherwise .tabs button')[1]?.click()")
+        assert tab.evaluate("document.querySelector('.side.right h3')?.textContent ?? '0 right'") == "0 right"
+
+
+def test_parts_of_the_reward_are_shown_and_listed_by(tab: Page, tmp_path: Path) -> None:
+    tree = falling(1).tree()
+    paid = [{"format": 0.1 * (i % 3), "length": -2.0} for i in range(len(tree.samples))]
+    tree.samples[:] = [
+        replace(sample, parts=parts, reward=sum(parts.values()) + 3 * (sample.success or 0))
+        for sample, parts in zip(tree.samples, paid, strict=True)
+    ]
+    path = tmp_path / "parts.html"
+    explorer.write_page(path, [tree])
+    opened(tab, path, "demo/1")
+    assert tab.evaluate(HEADLINE).startswith("It turns at step 2."), "success decides, whatever was paid"
+    assert tab.evaluate("document.querySelector('.paid').textContent") == "Reward: format 0 · length -2 · in all -2"
+    tab.open(path, "#part=format&from=0.15")
+    drawn = [i for i in tree.trajectories if i % 3 == 2]
+    assert tab.evaluate(ROWS) == len(drawn) < len(tree.trajectories)
+    tab.open(path, "#part=reward&to=-1.5&from=-3")
+    assert tab.evaluate(ROWS) == sum(not tree.samples[i].success for i in tree.trajectories)
+    assert tab.evaluate("document.querySelector('gpo-list .more summary').textContent") == "Filters (1)"
+
+
+def test_a_reset_group_has_a_tab_of_its_own(tab: Page, tmp_path: Path) -> None:
+    tree = falling(2).tree()
+    curve = replace(tree.curves[0], critical=2)
+    tree.curves[:] = [curve]
+    for word, success in (("again right\n#4", 1.0), ("again wrong\n#5", 0.0), ("once more\n#4", 1.0)):
+        tokens = curve.critical_prefix + tuple(map(ord, word))
+        text = "".join(map(chr, tokens))
+        reset = Sample(tokens, len(curve.critical_prefix), (-0.5,) * len(word), success, "x", False, Purpose.RESET, 0)
+        tree.add(replace(reset, text=text))
+    path = tmp_path / "reset.html"
+    explorer.write_page(path, [tree])
+    opened(tab, path, "demo/1")
+    tabs = "[...document.querySelectorAll('gpo-otherwise .tabs button')].map((its) => its.textContent)"
+    assert tab.evaluate(tabs)[-1] == "reset group, before step 3 2 of 3 right"
+    tab.evaluate("[...document.querySelectorAll('gpo-otherwise .tabs button')].at(-1).click()")
+    assert tab.evaluate("document.querySelector('.side.right h3').textContent") == "2 right"
+    assert "again wrong" in tab.evaluate("document.querySelector('.side.wrong').textContent")
+    assert tab.evaluate("document.querySelector('.dots-line').textContent").strip().startswith("3 continuations")
 
 
 def test_a_solution_that_was_won_is_marked_where_it_was_won(tab: Page, demo: Path) -> None:

@@ -1,6 +1,6 @@
 // Which trajectories are listed, and in which order. Pure functions of the index, the state and the searched texts.
 
-export const DEFAULTS = { q: "", outcome: "", task: "", kind: "", size: "0", sure: "0", where: "", event: "", why: "", sort: "turn" };
+export const DEFAULTS = { q: "", outcome: "", task: "", kind: "", size: "0", sure: "0", where: "", event: "", why: "", part: "", from: "", to: "", sort: "turn" };
 
 export const EVENTS = {
   truncated: (row) => row.x === 1,
@@ -42,6 +42,7 @@ export function select(index, state, searched) {
     if (state.task && problem.task !== state.task) return false;
     if (state.event && !EVENTS[state.event](row)) return false;
     if (state.why && row.w !== state.why) return false;
+    if (state.part && !within(row.g?.[state.part], state.from, state.to)) return false;
     if (size > 0 && !(Math.abs(row.d ?? 0) >= size)) return false;
     if (sure > 0 && !((row.q ?? 0) >= sure)) return false;
     if (state.kind === "none" && !(valued(row) && row.q < index.sure)) return false;
@@ -54,6 +55,9 @@ export function select(index, state, searched) {
   });
   return state.sort === "file" ? kept : kept.sort(ORDERS[state.sort] ?? ORDERS.turn);
 }
+
+// A bound that is left empty does not bind.
+const within = (paid, from, to) => paid !== undefined && (from === "" || paid >= Number(from)) && (to === "" || paid <= Number(to));
 
 // Small letters, made once; the page does it before anybody searches.
 export function prepare(problem, row, text) {

@@ -13,6 +13,7 @@ export class List extends HTMLElement {
     Object.assign(this, { index, change, open, rows: [], current: -1 });
     const tasks = [...new Set(index.problems.map(({ task }) => task))].sort();
     const reasons = [...new Set(index.rows.map(({ w }) => w))].filter(Boolean).sort();
+    const parts = [...new Set(index.rows.flatMap(({ g }) => Object.keys(g ?? {})))].sort();
     const events = Object.keys(EVENTS).filter((name) => index.rows.some(EVENTS[name]));
     const controls = {
       q: h("input", { type: "search", placeholder: "Search questions and solutions", "aria-label": "Search questions and solutions", "aria-keyshortcuts": "/" }),
@@ -24,6 +25,9 @@ export class List extends HTMLElement {
       task: choice({ "": "all tasks", ...same(tasks) }),
       event: choice({ "": "all events", ...same(events) }),
       why: choice({ "": "all verdicts", ...same(reasons) }),
+      part: choice({ "": "any reward", ...same(parts) }),
+      from: bound("lowest"),
+      to: bound("highest"),
       sort: choice(SORTS),
     };
     this.controls = controls;
@@ -39,6 +43,7 @@ export class List extends HTMLElement {
     this.more = h("details", { class: "more" }, h("summary", null, "Filters"), h("div", { class: "fields" },
       labelled("outcome", "Outcome"), labelled("kind", "Turn"), labelled("size", "Change of at least"), labelled("sure", "Probability of at least"),
       labelled("where", "Position of the turn"), labelled("task", "Task", tasks.length > 1), labelled("event", "Events", events.length > 0), labelled("why", "Grader’s verdict", reasons.length > 1),
+      labelled("part", "Part of the reward", parts.length > 0), parts.length > 0 && h("div", { class: "between" }, labelled("from", "From"), labelled("to", "To")),
       h("button", { type: "button", class: "plain", onclick: () => this.reset() }, "Clear all")));
     put(this,
       h("div", { class: "tools" }, controls.q, this.more, h("div", { class: "line" }, this.count, h("label", { class: "sort", for: "filter-sort" }, hidden("Sort by"), controls.sort))),
@@ -74,7 +79,7 @@ export class List extends HTMLElement {
   apply(state) {
     this.applied = { ...state };
     this.rows = select(this.index, state, this.searched);
-    const changed = Object.keys(DEFAULTS).filter((name) => name !== "sort" && name !== "q" && state[name] !== DEFAULTS[name]).length;
+    const changed = Object.keys(DEFAULTS).filter((name) => !["sort", "q", "from", "to"].includes(name) && state[name] !== DEFAULTS[name]).length;
     this.more.querySelector("summary").textContent = changed ? `Filters (${changed})` : "Filters";
     this.count.textContent = this.rows.length === this.index.rows.length ? plural(this.rows.length, "trajectory", "trajectories") : `${this.rows.length.toLocaleString("en")} of ${plural(this.index.rows.length, "trajectory", "trajectories")}`;
     this.space.style.height = `${ROW * this.rows.length}px`;
@@ -136,6 +141,7 @@ export class List extends HTMLElement {
 
 const same = (names) => Object.fromEntries(names.map((name) => [name, name]));
 const choice = (options) => h("select", null, Object.entries(options).map(([value, label]) => h("option", { value }, label)));
+const bound = (placeholder) => h("input", { type: "number", step: "any", placeholder });
 const range = (label) => h("input", { type: "range", min: 0, max: 100, step: 5, value: "0", "aria-label": label });
 
 // The number a range stands at.

@@ -35,6 +35,7 @@ export class Trajectory extends HTMLElement {
           h("span", { class: "actions" }, this.neighbour("‹", "Previous trajectory", -1), this.neighbour("›", "Next trajectory", 1), copy)),
         h("h1", { tabindex: "-1" }, headline(trajectory, index.sure)),
         this.evidence(),
+        paid(sample),
       ),
       h("section", { class: "card question", "aria-label": "The question" }, question(problem)),
       h("section", { class: "card solution", "aria-label": "The solution, step by step" }, h("div", { class: "card-head" }, h("h2", null, "The solution"), this.switch()), this.steps),
@@ -103,6 +104,14 @@ export class Trajectory extends HTMLElement {
 }
 
 const answered = ({ a }, { answer }) => (a === null ? `no answer found, ${answer} was asked for` : a === answer ? `answer ${a}` : `answered ${a} where ${answer} is right`);
+
+// What the response was paid, where that is more than its success.
+function paid({ g }) {
+  if (!g) return null;
+  const { reward, ...parts } = g;
+  const named = [...Object.entries(parts), ...(reward === undefined ? [] : [["in all", reward]])];
+  return h("p", { class: "paid dim" }, "Reward: ", named.map(([name, value], i) => [i ? " · " : "", `${name} `, h("b", null, value.toLocaleString("en", { maximumSignificantDigits: 4 }))]));
+}
 
 function question({ prompt, messages }) {
   if (prompt !== null) return h("div", { class: "turn user" }, prose(prompt));
