@@ -12,6 +12,7 @@ from gpo_lightning.callbacks.rollout_progress import RolloutProgress
 from gpo_lightning.callbacks.run_summary import RunSummary
 from gpo_lightning.callbacks.step_advantages import StepAdvantages
 from gpo_lightning.callbacks.token_budget import TokenBudget
+from gpo_lightning.callbacks.watched_problems import WatchedProblems
 
 __all__ = [
     "BenchmarkEvaluation",
@@ -23,4 +24,5 @@ __all__ = [
     "RunSummary",
     "StepAdvantages",
     "TokenBudget",
+    "WatchedProblems",
 ]

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -25,7 +26,7 @@ from gpo_lightning.problems.labelled import LabelledSource
 from gpo_lightning.problems.prompt_check import PromptCheck
 from gpo_lightning.problems.rewarded import AnyProblems, AnyRewards, judged
 from gpo_lightning.rewards.workers import grader_incidents
-from gpo_lightning.rollouts import RolloutLoop, RolloutPlan, Rollouts
+from gpo_lightning.rollouts import RolloutLoop, RolloutPlan, Rollouts, RolloutTree
 from gpo_lightning.rollouts.order import ProblemOrder
 from gpo_lightning.rollouts.parquet import read_trees
 from gpo_lightning.rollouts.starts import Critical, StartStates
@@ -233,6 +234,22 @@ class RolloutDataModule(EvaluationData):
         trajectories = self.share(labelled.trajectories())
         self._serve(policy, 0, [each.problem for each in trajectories], self.sampling)
         return trajectories, self._finished(self._loop(policy, labelled.problems).examine(trajectories))
+
+    def watch(self, problems: Sequence[Problem], version: int) -> list[RolloutTree]:
+        """Trees of problems whose solutions the policy's present weights have valued step by step.
+
+        Nothing is learnt from them: no random state outside is touched, and what they cost counts as evaluation.
+        """
+        policy = cast(Policy, cast(Any, cast(Trainer, self.trainer).lightning_module).policy)
+        self._serve(policy, version, problems, self.sampling)
+        loop = self._loop(policy, self.problems)
+        loop.plan = replace(self.plan, reset_probability=1.0, mixed_only=False, resets=0, refills=0)
+        loop.starts = Critical()
+        loop.search = ChangePoint() if isinstance(self.search, NoSearch) else self.search
+        with self.clock("evaluation"), isolate_rng(), self.engine.ledger.as_evaluation():
+            trees = loop.explore(self.share(problems), version).trees
+        self._engine.offload()
+        return trees
 
     def _finished(self, rollouts: Rollouts) -> Rollouts:
         self.clock.add(rollouts.seconds)

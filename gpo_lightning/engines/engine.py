@@ -4,7 +4,8 @@ Token ids in, token ids out: a prefix is never decoded and encoded again.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -139,6 +140,24 @@ class Ledger:
             prefilled=len(request.prefix) - completion.cached,
             cached=completion.cached,
         )
+
+    @contextmanager
+    def as_evaluation(self) -> Generator[None]:
+        """Whatever is booked meanwhile counts as evaluation: training does not learn from it.
+
+        >>> ledger, request = Ledger(), Request((5,), 2, Sampling(), seed=0, purpose=Purpose.PROBE)
+        >>> with ledger.as_evaluation():
+        ...     ledger.book(request, Completion(0, (7, 8), (0.0, 0.0), truncated=False))
+        >>> ledger.accounts[Purpose.PROBE].generated, ledger.accounts[Purpose.EVALUATION].generated
+        (0, 2)
+        """
+        before, self.accounts = self.accounts, {purpose: Tokens() for purpose in Purpose}
+        try:
+            yield
+        finally:
+            for spent in self.accounts.values():
+                before[Purpose.EVALUATION] += spent
+            self.accounts = before
 
     def state_dict(self) -> dict[str, dict[str, int]]:
         return {

@@ -15,7 +15,9 @@ from gpo_lightning.cli import main
 from gpo_lightning.problems import ModularChains, Problem
 from gpo_lightning.rollouts import read_trees
 from tests.end_to_end.conftest import SMALL, TRANSFORMERS, config, run_directory
+from tests.evaluation.explorer.test_page import unpacked
 
+TRAINING = ("sample", "probe", "reset")
 QUICK = [*config("quickstart.yaml"), *SMALL, TRANSFORMERS]
 
 
@@ -106,7 +108,7 @@ def test_several_benchmarks_in_one_run(
 
 @pytest.mark.slow
 def test_training_learns_the_same_with_and_without_evaluation(tmp_path: Path) -> None:
-    """To the bit, although these benchmarks draw from every global random state."""
+    """To the bit, although these benchmarks draw from every global random state, and problems are watched besides."""
     careless = chains(3, "tests.end_to_end.test_evaluation.Careless")
     often = {"benchmarks": {"careless": careless}, "every_n_epochs": 1, "samples": 2}
     hot = {"sampling": {"max_tokens": 40, "temperature": 1.0}}
@@ -114,9 +116,12 @@ def test_training_learns_the_same_with_and_without_evaluation(tmp_path: Path) ->
     with_it.mkdir()
     without.mkdir()
     fit = ["fit", *QUICK, "--data.plan.refills=1", "--model.policy.lora.lora_dropout=0.1"]
-    main([*fit, *evaluation(with_it, often | hot), f"--trainer.logger.init_args.save_dir={with_it}"])
+    summary = f"--trainer.callbacks+={json.dumps({'class_path': 'gpo_lightning.callbacks.RunSummary'})}"
+    watched = {"class_path": "gpo_lightning.callbacks.WatchedProblems", "init_args": {"problems": 3}}
+    looking = [*evaluation(with_it, often | hot), f"--trainer.callbacks+={json.dumps(watched)}"]
+    main([*fit, *looking, summary, f"--trainer.logger.init_args.save_dir={with_it}"])
     never = {"on_start": False, "on_end": False}
-    main([*fit, *evaluation(without, never), f"--trainer.logger.init_args.save_dir={without}"])
+    main([*fit, *evaluation(without, never), summary, f"--trainer.logger.init_args.save_dir={without}"])
     directories = [folder / "quickstart" / "version_0" for folder in (with_it, without)]
     measured = json.loads((directories[0] / "evaluation/results.json").read_text())
     assert list(measured["careless"]) == ["0", "1", "2"]
@@ -125,3 +130,13 @@ def test_training_learns_the_same_with_and_without_evaluation(tmp_path: Path) ->
     assert first == second
     rollouts = [[tree.samples for tree in read_trees(d / "rollouts/iteration-0001-rank0.parquet")] for d in directories]
     assert rollouts[0] == rollouts[1]
+    costs = [json.loads((directory / "summary.json").read_text())["tokens"] for directory in directories]
+    assert [costs[0][purpose] for purpose in TRAINING] == [costs[1][purpose] for purpose in TRAINING]
+    assert "evaluation" in costs[0]
+    assert "evaluation" not in costs[1]
+    looks = [read_trees(directories[0] / f"watched/after-{n:04d}-rank0.parquet") for n in range(3)]
+    assert len({tuple(tree.problem.id for tree in trees) for trees in looks}) == 1, "the same problems every time"
+    assert [len(tree.curves) for trees in looks for tree in trees] == [1] * 9, "and each is valued"
+    index = unpacked((directories[0] / "watched.html").read_text())["index"]
+    assert [problem["iteration"] for problem in index["problems"]] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert not (directories[1] / "watched.html").exists()
