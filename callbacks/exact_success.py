@@ -7,7 +7,7 @@ from lightning import Callback, Trainer
 
 from gpo_lightning.callbacks.token_budget import tokens_spent
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.evaluation.exact import exact_success
+from gpo_lightning.evaluation.exact import Worked, success_of_solutions, work
 from gpo_lightning.problems.checked import Checked
 from gpo_lightning.runs import run_directory
 
@@ -27,6 +27,7 @@ class ExactSuccess(Callback):
 
     def __init__(self, every_n_epochs: int = 1) -> None:
         self.every_n_epochs = every_n_epochs
+        self._solutions: list[Worked] = []
         if every_n_epochs < 1:
             raise ConfigError(f"ExactSuccess.every_n_epochs is {every_n_epochs}; it must be at least 1.")
 
@@ -46,7 +47,9 @@ class ExactSuccess(Callback):
                 f"ExactSuccess: the steps of data.problems={type(source).__name__} cannot be checked, so that success "
                 "must be sampled. Take BenchmarkEvaluation instead."
             )
-        success = float(exact_success(module.policy, source, source.heldout()).mean())
+        if not self._solutions:
+            self._solutions = [work(module.policy, source, problem) for problem in source.heldout()]
+        success = float(success_of_solutions(module.policy, self._solutions).mean())
         generated, prefilled = tokens_spent(module)
         if trainer.is_global_zero:
             path = run_directory(trainer) / "exact" / f"after-{iterations:04d}.json"

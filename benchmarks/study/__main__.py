@@ -2,6 +2,7 @@
 
     python benchmarks/study benchmarks/study/compare.yaml        what `make compare` runs
     python benchmarks/study benchmarks/study/full.yaml           the whole study; stopped, it goes on where it was
+    python benchmarks/study benchmarks/study/full.yaml --so-far  the table and picture of what is finished, without runs
 
 Success is calculated, not sampled. Runs are paired by seed: the same warm start, problems and adapter. Writes
 benchmarks/results/study-NAME.json and study-NAME.png.
@@ -19,10 +20,11 @@ from typing import Any
 
 import paired
 
-from runs import ROOT, Point, Study, run
+from runs import ROOT, Point, Study, folder_of, points, run
 
 RESULTS = ROOT / "benchmarks" / "results"
 Curves = dict[str, dict[str, list[list[Point]]]]
+Rates = dict[tuple[str, str], float | None]
 
 
 class Pool:
@@ -45,9 +47,9 @@ class Pool:
             self._cores.put(core)
 
 
-def tuned(pool: Pool, study: Study) -> dict[tuple[str, str], float | None]:
+def tuned(pool: Pool, study: Study) -> Rates:
     """The learning rate of every arm on every task: the greatest area on the tuning seeds."""
-    places = [(task, arm) for task in study.tasks for arm in study.arms]
+    places = [(task, arm) for task in study.tasks for arm in study.arms_of(task)]
     if not study.rates:
         return dict.fromkeys(places)
     tried = {
@@ -56,7 +58,43 @@ def tuned(pool: Pool, study: Study) -> dict[tuple[str, str], float | None]:
         for rate in study.rates
     }
     areas = {key: mean(paired.area(its.result(), study.tokens / 2) for its in found) for key, found in tried.items()}
-    return {place: max(study.rates, key=lambda rate: areas[place, rate]) for place in places}
+    chosen = {place: max(study.rates, key=lambda rate: areas[place, rate]) for place in places}
+    study.folder.mkdir(parents=True, exist_ok=True)
+    kept = [[*place, rate] for place, rate in chosen.items()]
+    (study.folder / "rates.json").write_text(json.dumps(kept, indent=1))
+    return dict(chosen)
+
+
+def all_runs(study: Study) -> tuple[Curves, Rates]:
+    """Every run of a study; seed by seed, so that a study that is stopped has whole pairs."""
+    pool = Pool(study)
+    rates = tuned(pool, study)
+    started = {
+        (task, arm, seed): pool.start(task, arm, seed, rates[task, arm])
+        for task in study.tasks
+        for seed in study.seeds
+        for arm in study.arms_of(task)
+    }
+    return {
+        task: {arm: [started[task, arm, seed].result() for seed in study.seeds] for arm in study.arms_of(task)}
+        for task in study.tasks
+    }, rates
+
+
+def so_far(study: Study) -> tuple[Curves, Rates]:
+    """What is finished of a study: on each task the seeds that every arm has run."""
+    kept = study.folder / "rates.json"
+    known = {(task, arm): rate for task, arm, rate in json.loads(kept.read_text())} if kept.exists() else {}
+    curves: Curves = {}
+    rates: Rates = {}
+    for task in study.tasks:
+        arms = study.arms_of(task)
+        rates |= {(task, arm): known.get((task, arm)) for arm in arms}
+        by_seed = [[folder_of(study, task, arm, seed, rates[task, arm]) for arm in arms] for seed in study.seeds]
+        whole = [folders for folders in by_seed if all((folder / "finished").exists() for folder in folders)]
+        if whole:
+            curves[task] = {arm: [points(folders[number]) for folders in whole] for number, arm in enumerate(arms)}
+    return curves, rates
 
 
 def compare(study: Study, curves: Curves) -> list[dict[str, Any]]:
@@ -93,9 +131,11 @@ def compare(study: Study, curves: Curves) -> list[dict[str, Any]]:
 
 
 def show(study: Study, rows: list[dict[str, Any]]) -> None:
-    print(f"Success at the start, and at 1/4, 1/2 and all of the generated tokens; {len(study.seeds)} seeds")
+    print(
+        "Success at the start, and at 1/4, 1/2 and all of the generated tokens; each arm against the first of its task"
+    )
     to = f"tokens to {study.threshold:.0%}"
-    print(f"{'task':12} {'arm':38} start    1/4    1/2    all   area {to:>16}  base / arm, corrected p")
+    print(f"{'task':12} {'arm':38} seeds start    1/4    1/2    all   area {to:>16}  base / arm, corrected p")
     for row in rows:
         levels = " ".join(f"{100 * value:6.1f}" for value in (row["at_start"], *row["success"], row["area"]))
         reached = [its for its in row["to_threshold"] if its is not None]
@@ -103,7 +143,7 @@ def show(study: Study, rows: list[dict[str, Any]]) -> None:
         interval = " ({1:.2f} to {2:.2f})" if "p" in row else ""
         times = ("{0:.2f}" + interval).format(*row["ratio"]) if "ratio" in row else ""
         p = f"{row['p_corrected']:.3f}" if "p_corrected" in row else ""
-        print(f"{row['task']:12} {row['arm']:38} {levels} {to:>16}  {times} {p}")
+        print(f"{row['task']:12} {row['arm']:38} {len(row['to_threshold']):5} {levels} {to:>16}  {times} {p}")
 
 
 def draw(study: Study, curves: Curves, path: Path) -> None:
@@ -129,16 +169,10 @@ def draw(study: Study, curves: Curves, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path)
-    study = Study.read(parser.parse_args().study)
-    pool = Pool(study)
-    rates = tuned(pool, study)
-    started = {
-        task: {arm: [pool.start(task, arm, seed, rates[task, arm]) for seed in study.seeds] for arm in study.arms}
-        for task in study.tasks
-    }
-    curves: Curves = {
-        task: {arm: [its.result() for its in found] for arm, found in arms.items()} for task, arms in started.items()
-    }
+    parser.add_argument("--so-far", action="store_true")
+    arguments = parser.parse_args()
+    study = Study.read(arguments.study)
+    curves, rates = so_far(study) if arguments.so_far else all_runs(study)
     rows = compare(study, curves)
     show(study, rows)
     RESULTS.mkdir(exist_ok=True)

@@ -1,9 +1,9 @@
 """Runs of a study: one `gpo fit` for each task, arm, learning rate and seed; a finished one is never made again."""
 
 import json
+import multiprocessing
 import os
 import re
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,10 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[2]
+
+os.environ["OMP_NUM_THREADS"] = "1"
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["gpo_lightning.cli", "gpo_lightning.callbacks", "peft", "transformers"])
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Study:
         tuning_seeds: of the runs that choose a learning rate, and do not count.
         heldout: held-out problems.
         every: iterations between measurements.
+        only: arms of a task that does not have all of them.
     """
 
     name: str
@@ -43,6 +48,16 @@ class Study:
     tuning_seeds: list[int] = field(default_factory=list[int])
     heldout: int = 512
     every: int = 2
+    only: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+
+    def arms_of(self, task: str) -> list[str]:
+        """Names of the arms that are run on a task; the first is the base."""
+        return self.only.get(task, list(self.arms))
+
+    @property
+    def folder(self) -> Path:
+        """Where its runs lie."""
+        return ROOT / "runs" / "study" / self.name
 
     @classmethod
     def read(cls, path: Path) -> "Study":
@@ -59,26 +74,40 @@ class Point:
     steps: int
 
 
-def run(study: Study, task: str, arm: str, seed: int, rate: float | None, core: int) -> list[Point]:
-    """A training run on one core, measured after every iteration."""
+def folder_of(study: Study, task: str, arm: str, seed: int, rate: float | None) -> Path:
+    """Where a run lies; it is finished when the file ``finished`` is there."""
     plain = re.sub(r"[^a-z0-9]+", "-", arm.lower()).strip("-")
-    folder = ROOT / "runs" / "study" / study.name / task / f"{plain}-{rate or 'as-configured'}-{seed}"
+    return study.folder / task / f"{plain}-{rate or 'as-configured'}-{seed}"
+
+
+def run(study: Study, task: str, arm: str, seed: int, rate: float | None, core: int) -> list[Point]:
+    """A training run on one core, in a process that has imported everything before it began."""
+    folder = folder_of(study, task, arm, seed, rate)
     if not (folder / "finished").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "log.txt").open("w") as log:
-            made = subprocess.run(
-                command(study, task, arm, seed, rate, folder),
-                cwd=ROOT,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                check=False,
-                preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-            )
-        if made.returncode != 0:
+        made = _PROCESSES.Process(target=_fit, args=(command(study, task, arm, seed, rate, folder), folder, core))
+        made.start()
+        made.join()
+        if made.exitcode != 0:
             sys.exit(f"{task}, {arm}, seed {seed} failed; its messages are in {folder / 'log.txt'}")
         (folder / "finished").touch()
+    return points(folder)
+
+
+def points(folder: Path) -> list[Point]:
+    """The measurements of a run so far."""
     return [Point(**json.loads(file.read_text())) for file in sorted((folder / "last" / "exact").glob("after-*.json"))]
+
+
+def _fit(arguments: list[str], folder: Path, core: int) -> None:
+    from gpo_lightning.cli import main
+
+    log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.sched_setaffinity(0, {core})
+    os.chdir(ROOT)
+    main(arguments)
 
 
 def command(study: Study, task: str, arm: str, seed: int, rate: float | None, folder: Path) -> list[str]:
@@ -88,7 +117,7 @@ def command(study: Study, task: str, arm: str, seed: int, rate: float | None, fo
         {"class_path": "gpo_lightning.callbacks.MetricsLog"},
     ]
     return [
-        *(sys.executable, "-m", "gpo_lightning", "fit"),
+        "fit",
         *study.common,
         *study.tasks[task],
         *study.arms[arm],

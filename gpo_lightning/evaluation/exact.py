@@ -83,7 +83,13 @@ def exact_success(
     Remarks, which may be anything, are those of the reference solution: where there are some it is an estimate whose
     noise is small, since only their influence on later steps varies. A right answer after wrong steps does not count.
     """
-    solutions = [work(policy, source, problem) for problem in problems]
+    return success_of_solutions(policy, [work(policy, source, problem) for problem in problems], temperature, batch)
+
+
+def success_of_solutions(
+    policy: Policy, solutions: Sequence[Worked], temperature: float = 1.0, batch: int = 64
+) -> Tensor:
+    """``[P]`` as :func:`exact_success`, of solutions that are tokens already: they stay the same as a policy learns."""
     training = policy.training
     policy.eval()
     with torch.no_grad():
