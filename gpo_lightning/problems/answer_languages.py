@@ -4,6 +4,9 @@ Some of the library's scorers evaluate an answer as a program, others are conten
 any word). What is not in the task's language is wrong, and no scorer is shown it. A task that has none here (new ones
 of the library, those whose answer is one text and no other) takes the gold answer literally, and nothing else.
 
+The patterns are matched where nothing can kill them, against text that a policy may make as bad as it likes: each reads
+a text in one way only, so that a near miss takes no longer than a match.
+
 >>> LANGUAGES["polynomial_multiplication"]("12*x**2 - 3*x")
 True
 >>> LANGUAGES["polynomial_multiplication"]("__import__('os').system('touch x')")
@@ -43,7 +46,7 @@ def is_json(text: str) -> bool:
 
 
 _DIGITS = r"[0-9]{1,40}"
-_DECIMAL = rf"[+-]?[0-9][0-9,]{{0,40}}(?:\.{_DIGITS})?(?:[eE][+-]?[0-9]{{1,3}})?"
+_DECIMAL = rf"[+-]?[0-9]{{1,40}}+(?:,[0-9]{{1,40}}+)*+(?:\.{_DIGITS})?+(?:[eE][+-]?[0-9]{{1,3}})?+"
 _FUNCTIONS = "sin|cos|tan|sec|csc|cot|sinh|cosh|tanh|asin|acos|atan|asinh|acosh|atanh|exp|log|sqrt|erf|Ei|Si|Ci|pi"
 _ALONE = r"(?<![\w.])(?:{})(?![\w.])"
 _NAME = _ALONE.format(f"{_FUNCTIONS}|[a-zA-Z]")
@@ -52,7 +55,7 @@ _COEFFICIENT = _ALONE.format(r"[0-9]{1,20}(?:\.[0-9]{1,20})?")
 number = _pattern(_DECIMAL)
 whole = _pattern(rf"[+-]?{_DIGITS}")
 fraction = _pattern(rf"{_DECIMAL}(?:\s?/\s?{_DIGITS})?")
-numbers = _pattern(rf"{_DECIMAL}(?:,\s{{0,3}}{_DECIMAL})*")
+numbers = _pattern(rf"{_DECIMAL}(?:,\s{{0,3}}{_DECIMAL})*+")
 complex_number = _pattern(r"[+-]?[0-9.]{1,20}[ij]?(?:\s?[+-]\s?[0-9.]{1,20}[ij]?)?|[+-]?[ij]")
 point = _pattern(r"\(?\s?[+-]?[0-9.]{1,20}\s?(?:,\s?[+-]?[0-9.]{1,20}\s?)?\)?\s?°?")
 arithmetic = _pattern(r"(?:[0-9 ().+-]|\*(?!\s*\*)|/){1,100}")
@@ -104,8 +107,8 @@ _TASKS: tuple[tuple[Language, str], ...] = (
     (_pattern(r"[A-Za-z][0-9]{1,2}"), "tsumego"),
     (_pattern(r"[UDLR]{1,500}"), "sokoban"),
     (_pattern(r"[A-Z][+-][0-9]{1,2}(?:\s[A-Z][+-][0-9]{1,2})*"), "rush_hour"),
-    (_pattern(r"(?:[A-Za-z]{1,2}[2-3]?['’]?\s?)+"), "rubiks_cube"),
-    (_pattern(r"[A-Ca-c](?:\s?(?:→|->|,)?\s?[A-Ca-c])*"), "quantum_lock"),
+    (_pattern(r"(?:[A-Za-z][2-3]?['’]?\s?)+"), "rubiks_cube"),
+    (_pattern(r"[A-Ca-c](?:\s?(?:(?:→|->|,)\s?)?[A-Ca-c])*"), "quantum_lock"),
 )
 
 

@@ -1,7 +1,9 @@
 """reasoning-gym's tasks: split by text, solved where the steps are known, and graded without partial credit."""
 
 import json
+import signal
 from contextlib import chdir
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -228,6 +230,31 @@ def test_what_is_right_is_right_and_what_only_looks_so_is_not(
 
 
 QUICK = sorted(set(LANGUAGES) - {"knight_swap", "sokoban", "intermediate_integration", "puzzle24", "zebra_puzzles"})
+
+
+PIECES = ["a", "1", "1,", "1, ", "A ", "9*", "x**2+", "(", "1:", "A=1,", "A→", "U", "R2 ", "1.", "ab'", "1/", "é", " "]
+
+
+@pytest.mark.parametrize("task", sorted(LANGUAGES))
+def test_a_near_miss_takes_no_longer_than_a_match(task: str) -> None:
+    """Patterns that can read a text in two ways a piece need 2^n steps, in a process that nothing can kill."""
+
+    def ring(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGVTALRM, ring)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 3)  # of the processor, which others use too
+    try:
+        for piece, end in product(PIECES, "!\n€"):
+            LANGUAGES[task]((piece * 990)[:990] + end)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+@pytest.mark.parametrize("answer", ["1, 2", "-1.5,2", "1,234.5, 6", "3", "1e-3,4"])
+def test_several_numbers_are_an_answer_to_equations(answer: str) -> None:
+    assert LANGUAGES["polynomial_equations"](answer)
 
 
 def test_gold_answers_are_in_their_tasks_languages() -> None:
