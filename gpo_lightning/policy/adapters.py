@@ -1,16 +1,19 @@
 """What the settings of a LoRA adapter mean for those who serve it."""
 
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, cast
 
 import torch
-from peft import LoraConfig
-from peft.tuners.tuners_utils import check_target_module_exists
+from peft import LoraConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer, check_target_module_exists
 from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy.base import base_config
 from gpo_lightning.policy.config import PolicyConfig
+from gpo_lightning.policy.head import plain_attention, removed, some_tokens
 
 _SERVED_AS_THEY_ARE = {
     *("r", "lora_alpha", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
@@ -51,9 +54,43 @@ def unmergeable(lora: LoraConfig) -> list[str]:
     return [name for name in unlike_a_plain_adapter(lora) if name not in _MERGED_INTO_THE_BASE]
 
 
+def tied(config: PretrainedConfig) -> bool:
+    """Whether both embeddings of a model share their weight; some configurations do not know of such a thing."""
+    return bool(getattr(config.get_text_config(), "tie_word_embeddings", False))
+
+
+@torch.no_grad()
+def check_computes(model: PeftModel) -> None:
+    """Refuse an adapter on layers that are no linear layers to those who call them; peft finds that out by failing.
+
+    The model is in eval mode afterwards, for nothing may be drawn here.
+
+    Raises:
+        ConfigError: a short text cannot be computed; the message names the layers.
+    """
+    base, at = cast(PreTrainedModel, model.get_base_model()), [""]
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda module, args: at.append(name)
+
+    adapted = [name for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)]
+    hooks = [model.get_submodule(name).register_forward_pre_hook(note(name)) for name in adapted]
+    model.eval()
+    try:
+        with plain_attention(base), removed(hooks):
+            ids = some_tokens(base)
+            base(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    except Exception as error:  # of layers that peft or we do not know
+        name = at[-1].rpartition(".")[2]
+        raise ConfigError(
+            f"model.policy.lora: {type(base).__name__} does not use its layers {name!r} as linear layers, so they can "
+            f"have no adapter ({error}). Leave them alone: model.policy.lora.exclude_modules: [{name}]."
+        ) from error
+
+
 def parts_tied_embeddings(lora: LoraConfig, model: PreTrainedModel) -> bool:
     """Whether the adapter changes one of two embeddings that share their weight, which after that differ."""
-    if not model.config.get_text_config().tie_word_embeddings:
+    if not tied(model.config):
         return False
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     names = [name for name, module in model.named_modules() if any(module is end for end in ends)]
@@ -70,7 +107,7 @@ def only_merged(config: PolicyConfig) -> list[str]:
     reasons = unlike_a_plain_adapter(lora)
     if not reasons and lora.target_modules != "all-linear":
         found = base_config(config)
-        if found.get_text_config().tie_word_embeddings and parts_tied_embeddings(lora, _outline(found)):
+        if tied(found) and parts_tied_embeddings(lora, _outline(found)):
             reasons = ["target_modules (embeddings that share their weight)"]
     return reasons
 

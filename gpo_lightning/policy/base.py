@@ -17,6 +17,7 @@ from gpo_lightning.policy.embedded import resolve_base
 
 _LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length")
 _UNBOUNDED = 1 << 20
+_LONGEST_REASON = 500
 _HUB_ADVICE = (
     " Check the spelling and model.policy.revision; a private model needs a token in HF_TOKEN; without a network only "
     "what is in the cache (HF_HOME) can be had."
@@ -129,5 +130,7 @@ def _refuse_other_files(base: str, directory: Path) -> None:
 
 def _not_loaded(what: str, config: PolicyConfig, error: Exception) -> ConfigError:
     advice = "" if Path(config.base).exists() else _HUB_ADVICE
-    said = cast(Any, str(error).strip().splitlines() or [type(error).__name__])
-    return ConfigError(f"model.policy.base: no {what} could be loaded from {config.base!r}: {' '.join(said)}{advice}")
+    said = " ".join(str(error).split()) or type(error).__name__
+    # transformers may list all it knows.
+    said = said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]}…"
+    return ConfigError(f"model.policy.base: no {what} could be loaded from {config.base!r}: {said}{advice}")

@@ -67,11 +67,12 @@ def find_head(model: PreTrainedModel) -> Head | None:
         ConfigError: the model computes no logits, or those of a token depend on the tokens after it.
     """
     name = type(model).__name__
-    with _plain_attention(model):
+    with plain_attention(model):
         try:
-            ids, seen = _tokens(model), dict[nn.Module, Tensor]()
+            ids, seen = some_tokens(model), dict[nn.Module, Tensor]()
             with _watched(model, seen):
-                logits = cast(Tensor, model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits)
+                logits = _logits(model, ids)
+            shorter = _logits(model, ids[:, :2])
         except Exception as error:  # of code we do not know
             raise ConfigError(
                 f"model.policy.base: {name} cannot compute the logits of a short text: {error}"
@@ -85,12 +86,21 @@ def find_head(model: PreTrainedModel) -> Head | None:
                 f"model.policy.base: {name} lets a token see those after it, so it cannot generate. Choose a causal "
                 "language model; some, such as BERT's, are causal only with `is_decoder: true` in their config.json."
             )
+        if not _close(shorter, logits[:, :2], logits.dtype):
+            raise ConfigError(
+                f"model.policy.base: {name} gives a token other logits when more tokens follow, so that what it said "
+                "while it generated is not what it says of the whole text. Choose another model."
+            )
         for body, hidden in seen.items():
             formula = _formula(model, body, ids[:1, :1])
             head = None if formula is None else Head(model, body, *formula)
             if head and _close(head(hidden.flatten(0, 1)).view_as(logits), logits, logits.dtype):
                 return head
     return None
+
+
+def _logits(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    return cast(Tensor, model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits)
 
 
 @contextmanager
@@ -102,8 +112,10 @@ def _watched(model: PreTrainedModel, seen: dict[nn.Module, Tensor]) -> Generator
         if hidden is not None:
             seen[module] = hidden
 
-    parts = [part for part in (model.base_model, cast(Any, model).get_decoder()) if isinstance(part, nn.Module)]
-    with _removed([part.register_forward_hook(note) for part in dict.fromkeys(parts) if part is not model]):
+    # Where neither is known by its name, as in Llama 4, the body is a child like any other.
+    named = (model.base_model, cast(Any, model).get_decoder(), *model.children())
+    parts = [part for part in named if isinstance(part, nn.Module)]
+    with removed([part.register_forward_hook(note) for part in dict.fromkeys(parts) if part is not model]):
         yield
     for part in parts:  # the outermost that was called comes first
         if part in seen:
@@ -136,7 +148,7 @@ def _formula(model: PreTrainedModel, body: nn.Module, ids: Tensor) -> tuple[floa
         projection.register_forward_hook(of_projection),
     ]
     try:
-        with _removed(hooks):
+        with removed(hooks):
             found["logits"] = model(input_ids=ids, use_cache=False).logits
     except Exception:  # code that bears no numbers but its own
         return None
@@ -175,7 +187,7 @@ def _ramp(like: Tensor) -> Tensor:
 
 
 @contextmanager
-def _removed(hooks: list[Any]) -> Generator[None]:
+def removed(hooks: list[Any]) -> Generator[None]:
     """Take hooks away at the end."""
     try:
         yield
@@ -197,7 +209,7 @@ def _with_hidden(output: Any, hidden: Tensor) -> Any:
     return output
 
 
-def _tokens(model: PreTrainedModel) -> Tensor:
+def some_tokens(model: PreTrainedModel) -> Tensor:
     """``[2, 4]`` ids of which only the last ones differ, from the middle, for special tokens stand at the ends."""
     size = cast(Tensor, model.get_input_embeddings().weight).shape[0]
     ids = (size // 3 + torch.arange(_TOKENS)).repeat(2, 1)
@@ -206,7 +218,7 @@ def _tokens(model: PreTrainedModel) -> Tensor:
 
 
 @contextmanager
-def _plain_attention(model: PreTrainedModel) -> Generator[None]:
+def plain_attention(model: PreTrainedModel) -> Generator[None]:
     """Attention that runs wherever the weights are just now: kernels for a GPU do not, before the model is on one."""
     chosen = cast(str | None, getattr(model.config, "_attn_implementation", None))
     if chosen in (None, "eager", "sdpa") or model.device.type != "cpu":

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.policy.adapters import parts_tied_embeddings, untie
+from gpo_lightning.policy.adapters import check_computes, parts_tied_embeddings, untie
 from gpo_lightning.policy.base import context_of, load_model, load_tokenizer, takes_positions
 from gpo_lightning.policy.config import PolicyConfig
 from gpo_lightning.policy.embedded import resolve_base
@@ -55,6 +55,8 @@ class Policy(nn.Module):
             recompute(repeated_layers(model))
         self.value_head = _value_head(model) if values else None
         self.model: PreTrainedModel | PeftModel = _with_adapter(model, config)
+        if isinstance(self.model, PeftModel):
+            check_computes(self.model)
         self._gathered: dict[str, Tensor] | None = None
         self._copy: list[Policy] | None = None  # in a list, for it is no part of this module
         self.train()

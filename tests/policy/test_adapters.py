@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
-from transformers import LlamaConfig
+from transformers import LlamaConfig, PhimoeConfig
 
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy import Policy, PolicyConfig
@@ -90,6 +90,20 @@ def test_trained_biases_leave_no_reference() -> None:
 def test_an_adapter_the_model_cannot_have_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.policy\.lora: LlamaForCausalLM cannot have this adapter"):
         Policy(PolicyConfig(lora=adapter(target_modules=["no_such"])))
+
+
+def test_layers_that_are_not_used_as_linear_ones_are_named_before_anything_is_generated(tmp_path: Path) -> None:
+    """Routers inherit from linear layers and give more than a tensor; `all-linear` takes them too."""
+    base = write_model(tmp_path, PhimoeConfig(**LLAMA, num_local_experts=4, num_experts_per_tok=2))
+    message = (
+        r"PhimoeForCausalLM does not use its layers 'router'(.|\n)*model\.policy\.lora\.exclude_modules: \[router\]"
+    )
+    with pytest.raises(ConfigError, match=message):
+        Policy(PolicyConfig(base=base, lora=adapter(target_modules="all-linear"), dtype="float32"))
+    lora = adapter(target_modules="all-linear", exclude_modules=["router"], lora_dropout=0.5)
+    policy = Policy(PolicyConfig(base=base, lora=lora, dtype="float32"))
+    assert policy.training
+    assert not any(part._forward_pre_hooks for part in policy.modules())
 
 
 def test_the_settings_of_an_adapter_on_disk_count(tmp_path: Path) -> None:

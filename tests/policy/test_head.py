@@ -11,6 +11,7 @@ from transformers import (
     FalconH1Config,
     Gemma2Config,
     GraniteConfig,
+    Llama4TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
     OPTConfig,
@@ -40,6 +41,7 @@ def _opt() -> OPTConfig:
         (FalconH1Config(**LLAMA, **MAMBA, lm_head_multiplier=0.3), 0.3, None),
         (Gemma2Config(**LLAMA, final_logit_softcapping=3.0), 1.0, 3.0),
         (PhiConfig(**LLAMA), 1.0, None),
+        (Llama4TextConfig(**LLAMA, intermediate_size_mlp=64, num_local_experts=2), 1.0, None),
         (_opt(), 1.0, None),
     ],
     ids=lambda value: type(value).__name__,
@@ -98,6 +100,19 @@ def test_a_model_that_sees_what_comes_after_is_refused(tmp_path: Path) -> None:
     base = write_model(tmp_path, BertConfig(**BERT, is_decoder=False))
     with pytest.raises(ConfigError, match=r"model\.policy\.base: BertLMHeadModel lets a token see those after it"):
         Policy(PolicyConfig(base=base, dtype="float32"))
+
+
+class Counting(Scaled):
+    """Divides by how many tokens there are, as attention does that forgets what is hidden from a token."""
+
+    def bounded(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits / logits.shape[1]
+
+
+def test_a_model_whose_logits_change_as_the_text_grows_is_refused() -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ConfigError, match=r"model\.policy\.base: Counting gives a token other logits when more tokens"):
+        find_head(Counting(LlamaConfig(**LLAMA)).eval())
 
 
 def test_hooks_are_gone_afterwards() -> None:
