@@ -5,30 +5,35 @@ the policy's, a chat template there and back, and with ``--vllm`` an adapter ser
 with a message.
 
     python benchmarks/models.py --only falcon_h1 lfm2 --vllm
+
+What the output has already is not measured again: a stopped run goes on. The sizes are in ``models.yaml``.
 """
 
 import argparse
 import json
 import logging
-import signal
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from multiprocessing import Pipe, get_context
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from peft import LoraConfig
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils.logging import disable_progress_bar
 
-from gpo_lightning.engines import Engine, Purpose, Request, Sampling, Transformers
+from gpo_lightning.engines import VLLM, Engine, Purpose, Request, Sampling, Transformers
 from gpo_lightning.errors import GPOError
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.policy.embedded.tiny import tiny_tokenizer
@@ -36,63 +41,19 @@ from gpo_lightning.problems import Message, Problem
 from gpo_lightning.problems.prompting import encode_prompt, encode_solution
 
 RESULTS = Path(__file__).parent / "results" / "models.json"
+SIZES: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 AGREES = 1e-5
-NOT_ADAPTED = ["conv1d", "out_proj"]
+SECONDS = 600
+NOT_ADAPTED = ["conv1d", "out_proj", "router", "o_a_proj"]
 """What peft does not adapt in layers with a state space."""
 MOST_PARAMETERS = 20_000_000
+# Without a newline: the tokenizer class that transformers gives to qwen2, whatever was saved, is one of bytes, and the
+# tiny vocabulary has none for it.
 TEMPLATE = (
-    "{% for m in messages %}{{ m.role }}={{ m.content }}<eos>\n{% endfor %}"
+    "{% for m in messages %}{{ m.role }}={{ m.content }}<eos>+{% endfor %}"
     "{% if add_generation_prompt %}assistant={% endif %}"
 )
 PREFIXES = [(40, 107, 101, 8, 105, 100), (7, 107, 103, 6, 105, 108, 101, 9, 3), (50, 107, 101)]
-
-_HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads", "encoder_attention_heads")
-_WIDTHS = ("hidden_size", "d_model", "n_embd", "dim", "embedding_size", "word_embed_proj_dim", "lru_width")
-_INNER = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "decoder_ffn_dim", "encoder_ffn_dim", "n_inner", "d_inner")
-_LAYERS = ("n_layer", "num_layers", "n_layers", "decoder_layers", "encoder_layers", "num_decoder_layers", "num_blocks")
-_LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-_ONES = ("n_group", "topk_group", "n_shared_experts", "num_shared_experts", "first_k_dense_replace", "n_groups")
-_EIGHTS = (
-    *("head_dim", "attention_head_dim", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "linear_key_head_dim"),
-    *("linear_value_head_dim", "mamba_d_state", "state_size"),
-)
-
-
-def _sizes(**sizes: Any) -> dict[str, Any]:
-    return sizes
-
-
-SIZES: dict[str, Any] = {
-    "vocab_size": 192,
-    **dict.fromkeys(_WIDTHS, 32),
-    **dict.fromkeys(_INNER, 64),
-    **dict.fromkeys(_LAYERS, 2),
-    "num_hidden_layers": 4,  # so that hybrids have layers of both kinds
-    **dict.fromkeys(_HEADS, 4),
-    "num_decoder_attention_heads": 4,
-    "num_key_value_heads": 2,
-    **dict.fromkeys(_EIGHTS, 8),
-    **dict.fromkeys(_LENGTHS, 256),
-    **dict.fromkeys(_EXPERTS, 4),
-    **dict.fromkeys(_ONES, 1),
-    **_sizes(num_experts_per_tok=2, moe_topk=2, moe_intermediate_size=32, shared_expert_intermediate_size=32),
-    **_sizes(shared_intermediate_size=32, q_lora_rank=16, kv_lora_rank=16, qk_head_dim=16),
-    **_sizes(linear_num_key_heads=2, linear_num_value_heads=2, mamba_n_heads=4, mamba_d_head=16, mamba_n_groups=1),
-    **_sizes(mamba_d_ssm=64, mamba_num_heads=4, mamba_head_dim=16, mamba_dt_rank=4, time_step_rank=4, n_mamba_heads=2),
-    **_sizes(sliding_window=16, attention_window_size=16, pad_token_id=0, bos_token_id=1, eos_token_id=2),
-    **_sizes(is_decoder=True, initializer_range=0.2),
-}
-ALSO: dict[str, dict[str, Any]] = {
-    "falcon_h1": {"lm_head_multiplier": 0.3},
-    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "num_layers": 2},
-    "granite": {"logits_scaling": 8.0},
-    "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
-    "mamba2": {"num_heads": 4, "head_dim": 16},
-    "reformer": {"axial_pos_embds": False, "attn_layers": ["local", "local"], "hidden_size": 32},
-    "zamba2": {"layer_types": ["mamba", "hybrid", "mamba", "hybrid"]},
-    "zaya": {"num_experts_per_tok": 1},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +66,12 @@ class Line:
         cache: how the transformers engine decodes: ``cached`` or ``recomputed``.
         own: largest difference of log-probabilities, policy against the model's own logits.
         engine: the same, engine against policy, after the adapter was changed.
-        vllm: the same, vLLM against policy; ``None`` where it was not asked.
+        vllm: the same, vLLM against policy, in a model with heads as wide as vLLM wants them; ``None`` without one.
+        served: how vLLM was given the weights, ``adapter`` or ``merged``, or why it was not; empty where not asked.
         chat: whether a conversation comes back from its tokens, closed as the template closes it.
         refused: the message of a refusal.
         failed: what went wrong without one.
+        not_built: why there is no tiny model of it.
     """
 
     name: str
@@ -117,35 +80,61 @@ class Line:
     own: float | None = None
     engine: float | None = None
     vllm: float | None = None
+    served: str = ""
     chat: bool | None = None
     refused: str = ""
     failed: str = ""
+    not_built: str = ""
 
     @property
     def agrees(self) -> bool:
         gaps = [gap for gap in (self.own, self.engine) if gap is not None]
         return len(gaps) == 2 and max(gaps) <= AGREES
 
+    @property
+    def verdict(self) -> str:
+        """In a word or two."""
+        if self.not_built:
+            return "not built"
+        if self.failed:
+            return "failed"
+        if self.refused:
+            return "refused"
+        return "agrees" if self.agrees else "differs"
 
-def tiny_config(name: str) -> Any:
-    """The configuration of an architecture with every size cut down; of a nested one, that of its text model too."""
+
+def tiny_config(name: str, served: bool = False) -> PretrainedConfig:
+    """The configuration of an architecture with every size cut down, those of its parts too.
+
+    Args:
+        name: its ``model_type``.
+        served: with heads as wide as vLLM wants them.
+    """
     kind = CONFIG_MAPPING[name]
+    return kind(**_sizes(kind, name, SIZES["sizes"] | (SIZES["served"] if served else {})))
+
+
+def _sizes(kind: type[PretrainedConfig], name: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Of the wanted sizes, what a configuration class takes, and what it is for its parts."""
     usual = kind()
-    known = set(usual.to_dict()) | set(getattr(kind, "attribute_map", {}))
-    sizes = {key: value for key, value in (SIZES | ALSO.get(name, {})).items() if key in known}
-    text = usual.get_text_config(decoder=True)
-    if text is not usual and "text_config" in known:
-        sizes["text_config"] = tiny_config(text.model_type).to_dict()
-    return kind(**sizes)
+    known = set(usual.to_dict()) | set(kind.attribute_map)
+    sizes = {key: value for key, value in wanted.items() if key in known}
+    for key in kind.sub_configs:
+        part = getattr(usual, key, None)
+        if isinstance(part, PretrainedConfig):
+            sizes[key] = {"model_type": part.model_type, **_sizes(type(part), part.model_type, wanted)}
+    for key, value in SIZES["also"].get(name, {}).items():
+        sizes[key] = sizes[key] | value if isinstance(sizes.get(key), dict) else value
+    return sizes
 
 
-def build(name: str, folder: Path) -> None:
-    """Write a model of random weights with a tokenizer and a chat template.
+def build(name: str, folder: Path, served: bool = False) -> None:
+    """Write a model of random weights with a tokenizer and a chat template; ``served`` as for :func:`tiny_config`.
 
     Raises:
         ValueError: it cannot be built tiny.
     """
-    config = tiny_config(name)
+    config = tiny_config(name, served)
     with torch.device("meta"):
         size = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
     if size > MOST_PARAMETERS:
@@ -157,15 +146,12 @@ def build(name: str, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def examine(name: str, folder: Path, vllm: bool = False) -> Line:
+def examine(name: str, folder: Path) -> Line:
     """Load the model in a folder as a policy, and compare."""
-    lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", exclude_modules=NOT_ADAPTED)
     try:
-        policy = Policy(PolicyConfig(base=str(folder), lora=lora, dtype="float32"))
+        policy = _policy(folder)
     except GPOError as error:
         return Line(name, refused=str(error).replace(str(folder), name))
-    _disturb(policy)
-    policy.eval()
     engine = Transformers()
     return Line(
         name,
@@ -173,9 +159,16 @@ def examine(name: str, folder: Path, vllm: bool = False) -> Line:
         own=_own_gap(policy),
         engine=_engine_gap(policy, engine),
         cache=type(engine).__name__ if engine.decoder is None else engine.decoder.__name__.lower(),
-        vllm=_vllm_gap(policy) if vllm else None,
         chat=_chat(policy),
     )
+
+
+def _policy(folder: Path) -> Policy:
+    """In eval mode, with an adapter that is not zero."""
+    lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", exclude_modules=NOT_ADAPTED)
+    policy = Policy(PolicyConfig(base=str(folder), lora=lora, dtype="float32"))
+    _disturb(policy)
+    return policy.eval()
 
 
 def _disturb(policy: Policy) -> None:
@@ -219,49 +212,70 @@ def _engine_gap(policy: Policy, engine: Engine) -> float:
     return gap
 
 
-def _vllm_gap(policy: Policy) -> float:
-    from gpo_lightning.engines import VLLM
+def by_vllm(found: Line) -> Line:
+    """The same line with what vLLM says of the model, where its registry has it."""
+    from vllm.model_executor.models import ModelRegistry
 
-    engine = VLLM(memory_gib=0.05)
-    try:
-        return _engine_gap(policy, engine)
-    finally:
-        engine.shutdown()
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            build(found.name, Path(place), served=True)
+            policy = _policy(Path(place))
+            if type(policy.causal_lm).__name__ not in ModelRegistry.get_supported_archs():
+                return replace(found, served="not in its registry")
+            engine = VLLM(memory_gib=0.05)
+            try:
+                gap = _engine_gap(policy, engine)
+            finally:
+                engine.shutdown()
+            return replace(found, vllm=gap, served=engine.form)
+        except Exception as error:  # of vLLM, whose sizes are its own
+            return replace(found, served=_said(error))
 
 
 def _chat(policy: Policy) -> bool:
     problem = Problem("p", "t", "0", messages=(Message("user", "3+4"),), solution="7")
     asked = encode_prompt(problem, policy.tokenizer)
-    answer = encode_solution(problem, policy.tokenizer, policy.eos_ids) or ()
+    answer = list(encode_solution(problem, policy.tokenizer, policy.eos_ids) or ())
     text = policy.tokenizer.decode([*asked, *answer])
-    return text == "user=3+4<eos>\nassistant=7<eos>" and answer[-1] in policy.eos_ids
+    return text == "user=3+4<eos>+assistant=7<eos>" and answer[-1] in policy.eos_ids
 
 
-@contextmanager
-def _at_most(seconds: int) -> Iterator[None]:
-    def ring(*_: Any) -> None:
-        raise TimeoutError(f"more than {seconds} s of processor time")
-
-    signal.signal(signal.SIGVTALRM, ring)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-
-
-def line(name: str, vllm: bool = False) -> Line | None:
-    """Build and examine one architecture; ``None`` where it cannot be built tiny."""
-    with tempfile.TemporaryDirectory() as place, _at_most(300 if vllm else 60):
+def line(name: str) -> Line:
+    """Build and examine one architecture."""
+    with tempfile.TemporaryDirectory() as place:
         try:
             build(name, Path(place))
         except Exception as error:  # of a configuration class that does not bear our sizes
-            print(f"{name}: not built: {str(error).splitlines()[0][:100]}", flush=True)
-            return None
+            return Line(name, not_built=_said(error))
         try:
-            return examine(name, Path(place), vllm)
+            return examine(name, Path(place))
         except Exception as error:  # what this benchmark is there to find
-            return Line(name, failed=f"{type(error).__name__}: {error}")
+            return Line(name, failed=_said(error))
+
+
+def _said(error: Exception) -> str:
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said[:200]}"
+
+
+def alone(measure: Callable[[], Line], otherwise: Callable[[str], Line]) -> Line:
+    """A line from a process of its own: one that hangs, crashes or grows is a line and no more.
+
+    Args:
+        measure: gives the line.
+        otherwise: the line where it did not, given the reason.
+    """
+    receiver, sender = Pipe(duplex=False)
+    process = get_context("fork").Process(target=lambda: sender.send(measure()))
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv() if receiver.poll(SECONDS) else otherwise(f"not done within {SECONDS} s")
+    except EOFError:
+        return otherwise("the process died")
+    finally:
+        process.kill()
+        process.join()
 
 
 def main() -> None:
@@ -269,34 +283,45 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
     parser.add_argument("--vllm", action="store_true", help="serve each one's adapter by vLLM too")
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--anew", action="store_true", help="measure those again that the output has")
     arguments = parser.parse_args()
-    begin = time.perf_counter()
-    lines: list[Line] = []
+    lines: dict[str, Line] = {}
+    if arguments.output.exists():
+        lines = {each["name"]: Line(**each) for each in json.loads(arguments.output.read_text())}
     for name in arguments.only:
-        if (found := line(name, arguments.vllm)) is not None:
-            lines.append(found)
-            # Written each time, so that a stop loses nothing.
-            arguments.output.write_text(json.dumps([asdict(each) for each in lines], indent=1) + "\n")
-    Console(width=140).print(_table(lines))
-    agree, refused, failed = (
-        sum(bool(getattr(each, what)) for each in lines) for what in ("agrees", "refused", "failed")
-    )
-    print(
-        f"{len(lines)} of {len(arguments.only)} architectures built tiny; {agree} agree to {AGREES:g}, {refused} are "
-        f"refused with a message, {failed} fail without one; {time.perf_counter() - begin:.0f} s."
-    )
+        begin, before = time.perf_counter(), lines.get(name)
+        found = before
+        if found is None or arguments.anew:
+            found = alone(partial(line, name), lambda why, name=name: Line(name, failed=why))
+        if arguments.vllm and found.agrees and not found.served:
+            found = alone(partial(by_vllm, found), lambda why, found=found: replace(found, served=why))
+        if found is before:
+            continue
+        lines[name] = found
+        seconds = time.perf_counter() - begin
+        print(f"{name}: {found.verdict}, {found.served} {found.vllm or ''}, {seconds:.0f} s", flush=True)
+        # Written each time, so that a stop loses nothing.
+        whole = json.dumps([asdict(lines[each]) for each in sorted(lines)], indent=1) + "\n"
+        unfinished = arguments.output.with_suffix(".partial")
+        unfinished.write_text(whole)
+        unfinished.replace(arguments.output)
+    Console(width=140).print(_table([lines[name] for name in sorted(lines)]))
+    verdicts = Counter(each.verdict for each in lines.values())
+    print(f"{len(lines)} architectures:", ", ".join(f"{verdicts[each]} {each}" for each in verdicts))
 
 
 def _table(lines: list[Line]) -> Table:
     table = Table("architecture", "head", "cache", "own logits", "engine", "vLLM", "chat", "refused or failed")
     for each in lines:
-        gaps = ("" if gap is None else f"{gap:.1e}" for gap in (each.own, each.engine, each.vllm))
+        gaps = ["" if gap is None else f"{gap:.1e}" for gap in (each.own, each.engine, each.vllm)]
+        gaps[-1] = gaps[-1] and f"{gaps[-1]} {each.served}"
         chat = "" if each.chat is None else ("yes" if each.chat else "NO")
-        table.add_row(each.name, each.head, each.cache, *gaps, chat, each.refused or each.failed)
+        table.add_row(each.name, each.head, each.cache, *gaps, chat, each.refused or each.failed or each.not_built)
     return table
 
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
+    disable_progress_bar()
     main()

@@ -77,7 +77,8 @@ class VLLM(Engine):
         self._requests: dict[str, tuple[int, Request]] = {}
         self._handles = itertools.count()
         self._stop_ids: list[int] = []
-        self._form: Form = "merged"
+        self.form: Form = "merged"
+        """In which form weights reach vLLM; known once it has started."""
         self._folders = WeightFolders()
 
     @property
@@ -90,7 +91,7 @@ class VLLM(Engine):
     def start(self, policy: "Policy", seed: int = 0) -> None:
         if self._engine is not None:
             return
-        self._form = choose_form(policy.config, self.how)
+        self.form = choose_form(policy.config, self.how)
         try:
             from vllm.engine.arg_utils import EngineArgs
             from vllm.v1.engine.llm_engine import LLMEngine
@@ -102,12 +103,12 @@ class VLLM(Engine):
             ) from error
         self._stop_ids = list(policy.eos_ids)
         architectures = policy.causal_lm.config.architectures or [type(policy.causal_lm).__name__]
-        if self._form == "adapter" and not serves_adapters(architectures):
+        if self.form == "adapter" and not serves_adapters(architectures):
             if self.how == "adapter":
                 raise ConfigError(
                     f"data.engine.sync is adapter, but vLLM takes none for {architectures[0]}. Set it to auto."
                 )
-            self._form = "merged"
+            self.form = "merged"
         settings = self._settings(policy, seed)
         # vLLM's own processes wait for the next request of a client that was killed, or go on loading.
         self._guard = KillOnParentDeath()
@@ -145,7 +146,7 @@ class VLLM(Engine):
                 "kv_cache_memory_bytes": int(self.memory_gib * 2**30),
                 "enforce_eager": True,
             }
-        if policy.lora is not None and self._form == "adapter":
+        if policy.lora is not None and self.form == "adapter":
             rank = served_rank(largest_rank(policy.lora))
             settings |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
         return settings | self.options
@@ -204,10 +205,10 @@ class VLLM(Engine):
         if self._requests:
             raise EngineError(f"Weights cannot change while {len(self._requests)} requests are in flight.")
         engine = self._running()
-        folder, previous = self._folders.fresh(weight_bytes(policy, self._form))
+        folder, previous = self._folders.fresh(weight_bytes(policy, self.form))
         try:
             with _engine_failures():
-                if self._form == "merged":
+                if self.form == "merged":
                     policy.export_merged(folder)
                     engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
                 else:
