@@ -9,12 +9,16 @@ outcome is no trial anywhere else, because the trajectory under study was not dr
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import cos, pi
+from math import cos, fsum, pi
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gpo_lightning.errors import ConfigError
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -96,41 +100,44 @@ class ValuePosterior:
         self.prior = prior
         self._steps = torch.full((len(trials),), trials.shape[1]) if steps is None else steps
         self._outcomes = outcomes.to(torch.float64)
-        self._likelihood = self._evidence(successes.double(), trials.double())
-        self._forward = self._pass_forward()
-        self._ahead = self._pass_backward()
+        evidence = self._evidence(successes.double().numpy(), trials.double().numpy())
+        forward, ahead = self._pass_both_ways(evidence)
+        self._likelihood, self._forward, self._ahead = map(torch.from_numpy, (evidence, forward, ahead))
 
-    def _evidence(self, successes: Tensor, trials: Tensor) -> Tensor:
+    def _evidence(self, successes: Floats, trials: Floats) -> Floats:
         """``[B, n + 1, G]`` likelihood of the trials at each place, up to a factor; the end is seen."""
-        values = self.prior.values
-        logs = torch.special.xlogy(successes[..., None], values)
-        logs = logs + torch.special.xlogy((trials - successes)[..., None], 1 - values)
-        likelihood = (logs - logs.amax(-1, keepdim=True)).exp()
-        padded = torch.nn.functional.pad(likelihood, (0, 0, 0, 1), value=1.0)
+        values, failures = self.prior.values.numpy(), trials - successes
+        inner = values[1:-1]
+        logs = np.empty((*trials.shape, len(values)))
+        logs[..., 1:-1] = successes[..., None] * np.log(inner) + failures[..., None] * np.log1p(-inner)
+        logs[..., 0], logs[..., -1] = np.where(successes > 0, -np.inf, 0.0), np.where(failures > 0, -np.inf, 0.0)
+        evidence = np.ones((len(trials), trials.shape[1] + 1, len(values)))
+        evidence[:, :-1] = np.exp(logs - logs.max(-1, keepdims=True))
+        last = self._steps.numpy()
+        evidence[np.arange(evidence.shape[1]) >= last[:, None]] = 1.0
         # The value nearest to the outcome, which is 0 or 1 where success is.
-        nearest = (values - self._outcomes[:, None]).abs().argmin(-1)
-        end = torch.nn.functional.one_hot(nearest, len(values)).double()
-        place = torch.arange(padded.shape[1])[None, :, None]
-        last = self._steps[:, None, None]
-        return torch.where(place == last, end[:, None], torch.where(place > last, 1.0, padded))
+        nearest = np.abs(values - self._outcomes.numpy()[:, None]).argmin(-1)
+        evidence[np.arange(len(last)), last] = np.arange(len(values)) == nearest[:, None]
+        return evidence
 
-    def _pass_forward(self) -> Tensor:
-        """``[B, n + 1, G]`` p(V_t | trials up to t)."""
-        now = _normalised(self.prior.weights * self._likelihood[:, 0])
-        passed = [now]
-        for evidence in self._likelihood.unbind(1)[1:]:
-            now = _normalised(now @ self.prior.kernel * evidence)
-            passed.append(now)
-        return torch.stack(passed, 1)
+    def _pass_both_ways(self, evidence: Floats) -> tuple[Floats, Floats]:
+        """``[B, n + 1, G]`` each: p(V_t | trials up to t), and the likelihood of those after t, up to a factor.
 
-    def _pass_backward(self) -> Tensor:
-        """``[B, n + 1, G]`` likelihood of the trials after t, given V_t, up to a factor."""
-        now = torch.ones_like(self._likelihood[:, -1])
-        passed = [now]
-        for evidence in reversed(self._likelihood.unbind(1)[1:]):
-            now = _normalised(evidence * now @ self.prior.kernel.T)
-            passed.append(now)
-        return torch.stack(passed[::-1], 1)
+        The prior is the same chain read backwards, so both passes are one recursion, and are made side by side.
+        """
+        batch, length = evidence.shape[:2]
+        both = np.concatenate([evidence, evidence[:, ::-1]]).swapaxes(0, 1).copy()  # [n + 1, 2 B, G]
+        known, expected = np.empty_like(both), np.ones_like(both)
+        onward = self.prior.kernel.numpy().T.copy()
+        for t in range(length):
+            if t:
+                # One small product a trajectory: as a whole it would be rounded by how many there are.
+                expected[t] = (known[t - 1][:, None] @ onward)[:, 0]
+            now = np.multiply(both[t], expected[t], out=known[t])
+            now /= now.max(-1, keepdims=True)
+        forward = self.prior.weights.numpy() * known[:, :batch].swapaxes(0, 1)
+        ahead = expected[::-1, batch:].swapaxes(0, 1)
+        return forward / forward.sum(-1, keepdims=True), np.ascontiguousarray(ahead)
 
     @cached_property
     def _marginals(self) -> Tensor:
@@ -175,37 +182,46 @@ class ValuePosterior:
     def states(self, samples: int, generator: torch.Generator) -> Tensor:
         """``[B, S, n + 1]`` draws of the whole value profile from its posterior, as indices of ``prior.values``.
 
+        Drawn from the end to the beginning; across most steps the value stays. All trajectories share the random
+        numbers, so that what is drawn for one depends on no other.
+
         Args:
             samples: S.
             generator: draws them.
         """
-        batch, length, _ = self._forward.shape
-        luck = torch.rand(length, batch, samples, 1, generator=generator, dtype=torch.float64)
-        now = _draw(self._forward[:, -1, None].cumsum(-1), luck[-1])
+        forward, kernel = self._forward.numpy().swapaxes(0, 1), self.prior.kernel.numpy()
+        length, batch, size = forward.shape
+        luck = torch.rand(length, 2, samples, generator=generator, dtype=torch.float64).numpy()
+        luck = np.tile(luck, batch)  # [n + 1, 2, B S]
+        stays = forward[:-1] * kernel.diagonal() / (forward[:-1, :, None] @ kernel)[:, :, 0]  # given V_{t+1}
+        moves = kernel.T * (1 - np.eye(size))  # [G after, G before]
+        trajectory = np.arange(batch).repeat(samples)
+        now = _draw(forward[-1][trajectory], luck[-1, 1])
         drawn = [now]
         for t in reversed(range(length - 1)):
-            before = self._forward[:, t, None] * self.prior.kernel.T  # [B, G after, G before]
-            table = before.cumsum(-1)
-            rows = table.gather(1, now[..., None].expand(-1, -1, table.shape[-1]))
-            now = _draw(rows, luck[t])
+            moved = np.flatnonzero(luck[t, 0] >= stays[t].take(trajectory * size + now))
+            weights = forward[t].take(trajectory[moved], 0) * moves.take(now[moved], 0)
+            now = now.copy()
+            now[moved] = _draw(weights, luck[t, 1, moved])
             drawn.append(now)
-        return torch.stack(drawn[::-1], -1)
+        return torch.from_numpy(np.stack(drawn[::-1], -1).reshape(batch, samples, length))
 
 
 def _normalised(weights: Tensor) -> Tensor:
     return weights / weights.sum(-1, keepdim=True)
 
 
-def _draw(below: Tensor, luck: Tensor) -> Tensor:
-    """Indices ``[B, S]`` drawn from cumulative weights ``[B, S, G]`` by uniform numbers ``[B, S, 1]``."""
-    return (below < luck * below[..., -1:]).sum(-1).clamp(max=below.shape[-1] - 1)
+def _draw(weights: Floats, luck: Floats) -> NDArray[np.int64]:
+    """Indices drawn by weights ``[N, G]`` and uniform numbers ``[N]``."""
+    below = weights.cumsum(-1)
+    return (below > (luck * below[:, -1])[:, None]).argmax(-1)
 
 
 def trials_of(outcomes: Sequence[Sequence[Sequence[float]]]) -> tuple[Tensor, Tensor, Tensor]:
     """Successes ``[B, n]``, trials ``[B, n]`` and steps ``[B]`` from the success seen before each step."""
-    steps = torch.tensor([len(row) for row in outcomes])
-    successes, trials = torch.zeros(2, len(outcomes), int(steps.max()) if outcomes else 0, dtype=torch.float64)
+    steps = [len(row) for row in outcomes]
+    successes, trials = np.zeros((2, len(outcomes), max(steps, default=0)))
     for b, row in enumerate(outcomes):
-        for t, seen in enumerate(row):
-            successes[b, t], trials[b, t] = sum(seen), len(seen)
-    return successes, trials, steps
+        successes[b, : steps[b]] = [fsum(seen) for seen in row]
+        trials[b, : steps[b]] = [len(seen) for seen in row]
+    return torch.from_numpy(successes), torch.from_numpy(trials), torch.tensor(steps, dtype=torch.int64)

@@ -13,6 +13,7 @@ from gpo_lightning.critical import (
     Bisect,
     ChangePoint,
     Exhaustive,
+    MaxAbsAdvantage,
     MaxAdvantage,
     NoSearch,
     SearchStrategy,
@@ -109,17 +110,39 @@ def test_it_waits_for_probes_in_flight(strategy: SearchStrategy) -> None:
     assert strategy.targets([known], MaxAdvantage()) == [{}]
 
 
-def test_trajectories_are_searched_independently_of_each_other() -> None:
-    nodes = [tuple(Node((), seen) for seen in rows) for rows in (((1.0, 0.0), (), ()), ((0.0,) * 4, (), (), (), ()))]
-    studies = [
-        TrajectoryState((0, 5, 9, 12), nodes[0], (0,) * 3, (0,) * 3, 1.0),
-        TrajectoryState((0, 4, 8, 12, 20, 25), nodes[1], (0,) * 5, (0,) * 5, 1.0),
-    ]
-    search = ChangePoint()
-    together = search.targets(studies, MaxAdvantage())
-    assert all(together)
-    alone = [search.targets([known], MaxAdvantage())[0] for known in studies]
-    assert [sum(wanted.values()) for wanted in together] == [sum(wanted.values()) for wanted in alone]
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=NAMES)
+@settings(max_examples=15)
+@given(studies=st.lists(knowns(), min_size=2, max_size=5))
+def test_what_is_asked_and_chosen_for_one_trajectory_depends_on_no_other_to_the_bit(
+    strategy: SearchStrategy, studies: list[TrajectoryState]
+) -> None:
+    selector, draws = MaxAbsAdvantage(), [Random(0) for _ in studies]
+    alone = [strategy.targets([known], selector)[0] for known in studies]
+    assert strategy.targets(studies, selector) == alone
+    assert strategy.values(studies) == [strategy.values([known])[0] for known in studies]
+    chosen = [strategy.critical([known], selector, draws[:1])[0] for known in studies]
+    assert strategy.critical(studies, selector, draws) == chosen
+
+
+@pytest.mark.parametrize("steps", [8, 64, 256])
+def test_the_rounds_of_a_search_grow_with_the_logarithm_of_the_steps(steps: int) -> None:
+    search, chances, draw = ChangePoint(sure=1.0), [0.5] * (steps // 3) + [0.8] * steps, Random(steps)
+    seen = [[1.0, 0.0, 1.0], *([] for _ in range(steps - 1))]
+    rounds, spent = 0, 0
+    while True:
+        nodes = tuple(Node((), tuple(rewards)) for rewards in seen)
+        probed = (len(seen[0]) - 3, *map(len, seen[1:]))
+        known = TrajectoryState(tuple(range(0, 5 * steps + 1, 5)), nodes, (0,) * steps, probed, 1.0, spent)
+        (wanted,) = search.targets([known], MaxAdvantage())
+        if not wanted:
+            break
+        rounds += 1
+        for step, count in wanted.items():
+            added = count - len(seen[step])
+            spent += added * known.remaining(step)
+            seen[step] += [float(draw.random() < chances[step]) for _ in range(added)]
+    assert steps.bit_length() / 2 < rounds <= steps.bit_length() + 4
+    assert 0.8 * known.sweep(4.0) < spent <= known.sweep(4.0)
 
 
 @pytest.mark.parametrize(
