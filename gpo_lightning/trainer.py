@@ -1,5 +1,6 @@
 """Lightning's Trainer with what people do besides fitting, and with runs that can be stopped anywhere."""
 
+import json
 import os
 import signal
 import sys
@@ -22,7 +23,7 @@ from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError, Interrupted
 from gpo_lightning.evaluation import explorer
 from gpo_lightning.evaluation.diagnosis import Diagnosis, diagnose
-from gpo_lightning.evaluation.labelled_errors import errors_found
+from gpo_lightning.evaluation.labelled_errors import labelled_report
 from gpo_lightning.module import GPOModule
 from gpo_lightning.problems.labelled import LabelledSource
 from gpo_lightning.rollouts import Frontier, Rollouts, write_trees
@@ -260,7 +261,7 @@ class GPOTrainer(Trainer):
         Args:
             model: the policy.
             datamodule: problems, engine and search.
-            output: folder for ``rollouts.parquet`` and ``report.html``.
+            output: folder for ``rollouts.parquet`` and ``report.html``, and ``labelled.json`` where labels are given.
             ckpt_path: checkpoint whose trained weights are explored.
             labelled: responses with a known first mistake, to look for it in them instead of in the policy's own.
         """
@@ -272,7 +273,10 @@ class GPOTrainer(Trainer):
                 rollouts = datamodule.explore(model.policy, iteration=0)
             else:
                 trajectories, rollouts = datamodule.examine(model.policy, labelled)
-                print(f"Critical step is the first wrong one: {errors_found(trajectories, rollouts.trees)}")
+                found = labelled_report(trajectories, rollouts.trees)
+                output.mkdir(parents=True, exist_ok=True)
+                (output / "labelled.json").write_text(json.dumps(found.to_dict(), indent=1) + "\n")
+                print(found)
             write_trees(output / "rollouts.parquet", rollouts.trees)
             explorer.write_page(output / "report.html", rollouts.trees, tokenizer=model.policy.tokenizer)
             # Nobody will ask the journal again.

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from gpo_lightning.errors import ConfigError
 from gpo_lightning.problems.modular_chains import ModularChains, parse_prompt, solution_lines, worked_chain
 from gpo_lightning.problems.problem import Problem, ProblemSource
 
@@ -54,10 +55,13 @@ class PlantedErrors(LabelledSource):
         count: responses.
         seed: draws problems and mistakes.
         modulus: of the chains; mistakes are other numbers below it.
+        sound: share of the responses that are left without a mistake.
     """
 
-    def __init__(self, steps: int = 8, count: int = 100, seed: int = 0, modulus: int = 97) -> None:
-        self.steps, self.count, self.seed, self.modulus = steps, count, seed, modulus
+    def __init__(self, steps: int = 8, count: int = 100, seed: int = 0, modulus: int = 97, sound: float = 0.0) -> None:
+        self.steps, self.count, self.seed, self.modulus, self.sound = steps, count, seed, modulus, sound
+        if not 0 <= sound <= 1:
+            raise ConfigError(f"PlantedErrors.sound is {sound}; it is a share and must lie in [0, 1].")
 
     @property
     def problems(self) -> ProblemSource:
@@ -68,8 +72,10 @@ class PlantedErrors(LabelledSource):
         return [self._spoilt(problem, draw) for problem in self.problems.heldout()]
 
     def _spoilt(self, problem: Problem, draw: Random) -> LabelledTrajectory:
-        error = draw.randrange(self.steps)
         lines = solution_lines(problem.prompt or "", self.modulus)
+        if self.sound and draw.random() < self.sound:
+            return LabelledTrajectory(problem, (*(line + "\n" for line in lines[:-1]), lines[-1]), 1.0, None)
+        error = draw.randrange(self.steps)
         right = int(lines[error].split("=")[1])
         wrong = (right + draw.randrange(1, self.modulus)) % self.modulus
         _, operations = parse_prompt(problem.prompt or "")
