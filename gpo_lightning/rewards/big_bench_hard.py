@@ -7,7 +7,7 @@ from typing import Any
 
 from gpo_lightning.rewards.choice import same_choice
 from gpo_lightning.rewards.formats import AnswerFormat, Phrase, first_answer, some
-from gpo_lightning.rewards.grader import Grade, Grader
+from gpo_lightning.rewards.grader import Grade, Grader, question_of
 from gpo_lightning.rewards.number import same_number
 from gpo_lightning.rewards.text import UNPARSED, plain, same_text, verdict
 from gpo_lightning.rewards.wrapping import unwrapped
@@ -17,6 +17,9 @@ _NUMBER = re.compile(r"-?[0-9]+")
 _BRACKETS = re.compile(r"[][(){}<>\s]+")
 _WORDS = re.compile(r"[^\s,]+(?:\s[^\s,]+)+")
 _PAIRS = ({"yes", "no"}, {"true", "false"}, {"valid", "invalid"})
+_HEDGE = re.compile(
+    r"(?<!\w)(?:maybe|perhaps|possibly|probably|but|or|not|unless|might|could|something|wrong)(?!\w)|[;?]"
+)
 _FIRST_WORD = re.compile(r"([a-z]+)(?:$|[,;:]\s|\s(?:because|since|as)\s)")
 
 
@@ -39,7 +42,7 @@ class BigBenchHard(Grader):
         object.__setattr__(self, "formats", some(self.formats))
 
     def grade(self, response: str, answer: str, metadata: Mapping[str, Any]) -> Grade:
-        given = first_answer(response, self.formats)
+        given = first_answer(response, self.formats, question_of(metadata))
         if given is None:
             return UNPARSED
         gold = answer.strip()
@@ -62,7 +65,12 @@ def _same_brackets(given: str, gold: str) -> Grade:
 def _same_of_two(given: str, gold: str, pair: set[str]) -> Grade:
     read = plain(given)
     match = _FIRST_WORD.match(read)
-    if match and match[1] in pair and not (pair - {match[1]}) & set(re.findall(r"\w+", read)):
+    if (
+        match
+        and match[1] in pair
+        and not (pair - {match[1]}) & set(re.findall(r"\w+", read))
+        and not _HEDGE.search(read)
+    ):
         read = match[1]
     return verdict(read == gold.casefold(), read)
 

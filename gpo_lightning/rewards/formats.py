@@ -52,8 +52,10 @@ def after_thought(response: str) -> str | None:
     return None if THOUGHT_BEGINS in said else said
 
 
-def first_answer(response: str, formats: Sequence[AnswerFormat]) -> str | None:
+def first_answer(response: str, formats: Sequence[AnswerFormat], question: str = "") -> str | None:
     """The answer that is finished first after the thought, in any of the formats.
+
+    Boxes of the question are passed over where the response quotes them and has one of its own behind.
 
     >>> first_answer("The answer is 41. No, \\\\boxed{42}", [Boxed(), Phrase()])
     '41'
@@ -61,8 +63,16 @@ def first_answer(response: str, formats: Sequence[AnswerFormat]) -> str | None:
     said = after_thought(response)
     if said is None:
         return None
+    said = _without_quoted(said, question)
     found = [answer for each in formats if (answer := each.search(said)) is not None]
     return min(found, key=lambda answer: answer.end).answer if found else None
+
+
+def _without_quoted(said: str, question: str) -> str:
+    quoted = {box.answer for box in boxes(question)}
+    own = next((box for box in boxes(said) if box.answer and box.answer not in quoted), None) if quoted else None
+    before = [box for box in boxes(said) if own and box.end < own.end]
+    return said[before[-1].end :] if before else said
 
 
 def some(formats: Sequence[AnswerFormat]) -> tuple[AnswerFormat, ...]:
@@ -74,6 +84,13 @@ def some(formats: Sequence[AnswerFormat]) -> tuple[AnswerFormat, ...]:
 
 # ---- boxes ----------------------------------------------------------------------------------------------------------
 
+_PLACEHOLDER = re.compile(
+    r"(?:\\(?:q?quad|strut|square|Box|[lc]?dots)(?![a-zA-Z])|\\[hv]?phantom\s?\{[^{}]*\}|\\[hv]space\*?\s?\{[^{}]*\}"
+    r"|\\underline\s?\{\s*\}|\\[,;:!_ ]|\\(?:text|mbox)\s?\{\s*(?:(?:your|the|final)\s){0,2}(?:answer)?\s*\}"
+    r"|(?:(?:your|the|final)\s){0,2}answer(?:\shere)?|\\\Z|[\s~_.…?])*",
+    re.IGNORECASE,
+)
+"""Boxes that show where an answer will stand: blanks, question marks, dots, ``your answer``."""
 _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s{0,3}\{|\\.|[{}]|\n[ \t]*\n", re.DOTALL)
 
 
@@ -90,7 +107,7 @@ class Boxed(AnswerFormat):
     """
 
     def search(self, text: str) -> Found | None:
-        return next((box for box in boxes(text) if box.answer), None)
+        return next((box for box in boxes(text) if not _PLACEHOLDER.fullmatch(box.answer)), None)
 
 
 def boxes(text: str) -> Iterator[Found]:
@@ -142,9 +159,9 @@ class Marked(AnswerFormat):
         end = 0
         for line in text.splitlines(keepends=True):
             end += len(line)
-            answer = marked_answer(line, self.marker)
+            answer = marked_answer(line.strip().lstrip(_EMPHASIS), self.marker)
             if answer is not None:
-                return Found(answer, end)
+                return Found(answer.strip(_EMPHASIS), end)
         return None
 
 
@@ -177,6 +194,13 @@ class Tagged(AnswerFormat):
 
 _AFTER_PHRASE = re.compile(r"[\s:*_]*")
 _SENTENCE_ENDS = re.compile(r"[.!?][*_\"')\]]*(?=\s|$)|[\r\n]|$")
+_ABBREVIATED = re.compile(
+    r"(?:(?<!\w)(?:St|Mr|Mrs|Ms|Dr|Prof|Mt|Gen|Col|Sgt|Capt|Lt|Rev|sq|cu|approx|vs|e\.g|i\.e)"
+    r"|(?<!\w)[A-Z]\.\s[A-Z]|(?<!\w)(?!Option|Choice|Answer)[A-Z][a-z]+\s[A-Z])\Z"
+)
+_INITIAL = re.compile(r"(?<!\w)[A-Z]\.\s[A-Z]\.")
+_QUALIFIED = r"(?:(?:correct|right|final|best|only|overall|most\s+appropriate)\s{1,9}){0,2}answer"
+_LONGEST_ABBREVIATION = 24
 _DISPLAY = {r"\[": r"\]", "$$": "$$"}
 _EMPHASIS = " \t*_"
 
@@ -185,8 +209,12 @@ _EMPHASIS = " \t*_"
 class Phrase(AnswerFormat):
     """What follows a phrase, up to the end of the sentence or line; in any case, without emphasis or full stop.
 
+    *The answer is* may also be *the correct answer is*, *the final answer is* or *the best answer is*.
+
     >>> Phrase().find("So **the answer is 42.** Or 43?")
     '42'
+    >>> Phrase().find("The correct answer is St. Louis.")
+    'St. Louis'
     >>> Phrase().find("The answer is not 42.")
     'not 42'
 
@@ -197,7 +225,7 @@ class Phrase(AnswerFormat):
     phrase: str = "the answer is"
 
     def search(self, text: str) -> Found | None:
-        words = r"\s{1,9}".join(map(re.escape, self.phrase.split()))
+        words = r"\s{1,9}".join(_QUALIFIED if word == "answer" else re.escape(word) for word in self.phrase.split())
         for match in re.finditer(rf"(?<!\w){words}(?!\w)", text, re.IGNORECASE):
             found = _sentence(text, match.end())
             if found.answer:
@@ -210,11 +238,22 @@ def _sentence(text: str, begin: int) -> Found:
     closing = _DISPLAY.get(text[begin : begin + 2])
     if closing is not None and (close := text.find(closing, begin + 2)) >= 0:
         return Found(text[begin : close + 2], close + 2)
-    stop = _SENTENCE_ENDS.search(text, begin)
+    stop = _stop(text, begin)
     end, after = (stop.start(), stop.end()) if stop else (len(text), len(text))
     if stop and text[end : end + 1] in ("!", "?"):
         end += 1  # "5!" is a factorial and "42?" is no answer
     return Found(text[begin:end].strip(_EMPHASIS), after)
+
+
+def _stop(text: str, begin: int) -> re.Match[str] | None:
+    """Where the sentence ends: not behind an abbreviation or an initial of a name."""
+    for stop in _SENTENCE_ENDS.finditer(text, begin):
+        place = stop.start()
+        before = text[max(begin, place - _LONGEST_ABBREVIATION) : place]
+        initial = _INITIAL.match(text, place - 1) if place > begin else None
+        if text[place : place + 1] != "." or not (_ABBREVIATED.search(before) or initial):
+            return stop
+    return None
 
 
 # ---- without a convention -------------------------------------------------------------------------------------------

@@ -80,3 +80,8 @@ class Grader(ABC):
     def grade_all(self, cases: Sequence[Case]) -> list[Grade]:
         """Verdicts in the order of ``cases``. Graders with processes of their own judge many at once."""
         return [self.grade(case.response, case.answer, case.metadata) for case in cases]
+
+
+def question_of(metadata: Mapping[str, Any]) -> str:
+    """The question that was asked, where a problem's metadata tell it; graders read its boxes, variables and words."""
+    return str(metadata.get("question") or "")

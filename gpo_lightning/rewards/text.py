@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpo_lightning.rewards.formats import AnswerFormat, Boxed, Phrase, first_answer, some
-from gpo_lightning.rewards.grader import Grade, Grader
+from gpo_lightning.rewards.grader import Grade, Grader, question_of
 from gpo_lightning.rewards.wrapping import unwrapped
 
 _LONGEST = 10_000
@@ -33,7 +33,7 @@ class Text(Grader):
         object.__setattr__(self, "formats", some(self.formats))
 
     def grade(self, response: str, answer: str, metadata: Mapping[str, Any]) -> Grade:
-        given = first_answer(response, self.formats)
+        given = first_answer(response, self.formats, question_of(metadata))
         return UNPARSED if given is None else same_text(given, answer)
 
 
