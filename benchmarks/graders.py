@@ -10,10 +10,13 @@ import argparse
 import json
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
+
+from mutations import mutated, rewritten
 
 from gpo_lightning.problems import AIME, BBH, GSM8K, MATH, MATH500, MMLU, MMLUPro, Problem
 from gpo_lightning.problems.problem_set import ProblemSet
@@ -240,12 +243,48 @@ def timed(what: str, grader: Grader, cases: Sequence[Case]) -> Row:
     }
 
 
+# ---- mutations ------------------------------------------------------------------------------------------------------
+
+GOLDS = 150
+
+
+def mutations(data: Path, seed: int) -> list[Row]:
+    """Wrong answers made from gold answers, and right ones written otherwise (mutations.py): how many are misjudged."""
+    rows: list[Row] = []
+    for name, source in sets(data).items():
+        problems = [problem for problem in source.heldout() if problem.answer]
+        problems = Random(seed).sample(problems, min(GOLDS, len(problems)))
+        for what, made, right in (("false accepts", mutated, False), ("false rejects", rewritten, True)):
+            answers = [(kind, problem, text) for problem in problems for kind, text in made(problem.answer)]
+            form = source.form.answer  # a phrase ends with its sentence: "42. 43" is 42 there
+            answers = [each for each in answers if right or form.find(written(form, each[2])) != each[1].answer]
+            grades = source.grade_all([(problem, written(form, text)) for _, problem, text in answers])
+            misjudged = [
+                answer for answer, grade in zip(answers, grades, strict=True) if (grade.reward == 1.0) is not right
+            ]
+            rows.append({"set": name, what: len(misjudged), "of": len(answers), **by_kind(answers, misjudged)})
+            rows[-1] |= {"such as": [f"{problem.answer} <- {text}" for _, problem, text in misjudged[:12]]}
+    return rows
+
+
+def by_kind(answers: Sequence[tuple[str, Problem, str]], misjudged: Sequence[tuple[str, Problem, str]]) -> Row:
+    """How many of each kind are misjudged, of how many."""
+    made, missed = (Counter(kind for kind, _, _ in each) for each in (answers, misjudged))
+    return {kind: f"{missed[kind]}/{count}" for kind, count in made.items()}
+
+
 # ---- problem sets ---------------------------------------------------------------------------------------------------
 
 
 def problem_sets(data: Path, seed: int) -> list[Row]:
     """Every set: rows, seconds to load, and its gold answers and reference solutions against themselves."""
-    sources: dict[str, ProblemSet] = {
+    sources = sets(data)
+    rows = [loaded(name, "held out", source, source.heldout) for name, source in sources.items()]
+    return rows + [loaded(name, "train", sources[name], sources[name].train) for name in ("GSM8K", "MATH")]
+
+
+def sets(data: Path) -> dict[str, ProblemSet]:
+    return {
         "GSM8K": GSM8K(str(data / "gsm8k")),
         "MATH": MATH(str(data / "math")),
         "MATH-500": MATH500(str(data / "math500")),
@@ -255,8 +294,6 @@ def problem_sets(data: Path, seed: int) -> list[Row]:
         "MMLU": MMLU(str(data / "mmlu")),
         "MMLU-Pro": MMLUPro(str(data / "mmlu_pro")),
     }
-    rows = [loaded(name, "held out", source, source.heldout) for name, source in sources.items()]
-    return rows + [loaded(name, "train", sources[name], sources[name].train) for name in ("GSM8K", "MATH")]
 
 
 def loaded(name: str, side: str, source: ProblemSet, load: Callable[[], Sequence[Problem]]) -> Row:
@@ -282,7 +319,8 @@ def loaded(name: str, side: str, source: ProblemSet, load: Callable[[], Sequence
 # ---- all of it ------------------------------------------------------------------------------------------------------
 
 SECTIONS: dict[str, Callable[[Path, int], list[Row]]] = {
-    section.__name__: section for section in (gsm8k_solutions, equivalence, hostile, fuzz, speed, problem_sets)
+    section.__name__: section
+    for section in (gsm8k_solutions, equivalence, mutations, hostile, fuzz, speed, problem_sets)
 }
 
 

@@ -20,7 +20,7 @@ _NUMBER = re.compile(
     r"[$€£]?\s?-?(?:(?:\d{1,3}(?:[ ,]\d{3})+(?!\d)|\d+)(?:[.,]\d+)?|[.,]\d+)(?:/\d+)?\s?"
     r"(?:%|percent(?:age)?|pct|[$€£])?"
 )
-_IS_NUMBER = re.compile(r"\sis:?\s+" + f"({_NUMBER.pattern})")
+_IS_NUMBER = re.compile(r"\s(?:is|are):?\s+" + f"({_NUMBER.pattern})")
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,19 @@ class LastExpression(AnswerFormat):
 
     def search(self, text: str) -> Found | None:
         tail = text[-_SEARCHED:].strip()
+        if r"\\boxed" in tail:
+            tail = unescaped(tail)
         answer = _announced(tail) or _last_run(tail, [_Span(b.answer, b.end) for b in boxes(tail)]) or _formula(tail)
         return Found(answer, len(text)) if answer else None
+
+
+def unescaped(text: str) -> str:
+    r"""LaTeX whose backslashes were doubled; in a matrix they may stand for new rows.
+
+    >>> unescaped(r"\\boxed{42}"), unescaped(r"\begin{matrix}1\\x\end{matrix}") == r"\begin{matrix}1\\x\end{matrix}"
+    ('\\boxed{42}', True)
+    """
+    return text if re.search(r"(?<!\\)\\begin", text) else re.sub(r"\\\\(?=[a-zA-Z])", r"\\", text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,16 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from gpo_lightning.errors import ConfigError
+from gpo_lightning.rewards.comparison import Question, compared
 from gpo_lightning.rewards.formats import AnswerFormat, Boxed, Phrase, first_answer, some
-from gpo_lightning.rewards.grader import Case, Grade, Grader
-from gpo_lightning.rewards.quantity import Quantity, read_quantity
+from gpo_lightning.rewards.grader import Case, Grade, Grader, question_of
+from gpo_lightning.rewards.last_expression import unescaped
+from gpo_lightning.rewards.notation import read_notation
+from gpo_lightning.rewards.quantity import LEAST_ROUNDED, read_quantity
+from gpo_lightning.rewards.reading import read_expression
 from gpo_lightning.rewards.text import GOLD_UNREADABLE, UNPARSED, plain, verdict
 from gpo_lightning.rewards.workers import Outcome, Workers, shared_workers
 from gpo_lightning.rewards.wrapping import unwrapped
@@ -17,6 +21,15 @@ from gpo_lightning.rewards.wrapping import unwrapped
 _TOO_MUCH = ("timeout", "memory")
 _LONGEST_VOTE = 200
 _JUDGE = "gpo_lightning.rewards.equivalence:judge"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A gold answer, what a response answers, and the question."""
+
+    gold: str
+    given: str
+    question: str
 
 
 @dataclass(frozen=True)
@@ -61,17 +74,22 @@ class Maths(Grader):
         return self.grade_all([Case(response, answer, metadata)])[0]
 
     def grade_all(self, cases: Sequence[Case]) -> list[Grade]:
-        given = [first_answer(case.response, self.formats) for case in cases]
-        pairs = [None if text is None else (case.answer, text) for case, text in zip(cases, given, strict=True)]
-        known = {pair: self._at_sight(*pair) for pair in dict.fromkeys(pairs) if pair}
-        asked = [pair for pair, grade in known.items() if grade is None]
+        questions = [question_of(case.metadata) for case in cases]
+        given = [first_answer(case.response, self.formats, asked) for case, asked in zip(cases, questions, strict=True)]
+        pairs = [
+            None if text is None else Pair(case.answer, text, asked)
+            for case, text, asked in zip(cases, given, questions, strict=True)
+        ]
+        known = {pair: self._at_sight(pair) for pair in dict.fromkeys(pairs) if pair}
+        asked = {pair: question.job for pair, question in known.items() if isinstance(question, Question)}
         if asked:
-            outcomes = self.pool.run([[expression(gold), expression(text)] for gold, text in asked])
+            outcomes = self.pool.run([*asked.values()])
             known |= {pair: _grade(pair, outcome) for pair, outcome in zip(asked, outcomes, strict=True)}
-        return [(known[pair] or UNPARSED) if pair else UNPARSED for pair in pairs]
+        return [cast(Grade, known[pair]) if pair else UNPARSED for pair in pairs]
 
-    def _at_sight(self, gold: str, given: str) -> Grade | None:
-        """The verdict where it takes no algebra: the same text, two numbers, plain words."""
+    def _at_sight(self, pair: Pair) -> Grade | Question:
+        """The verdict where it takes no algebra; else what math-verify is to be asked."""
+        gold, given = pair.gold, pair.given
         wanted = squeezed(gold)
         if not wanted or len(gold) > self.longest:
             return GOLD_UNREADABLE
@@ -79,26 +97,49 @@ class Maths(Grader):
             return verdict(False, given[:40] + "…")
         if squeezed(given) == wanted:
             return verdict(True, canonical(gold))
-        if _denied(given):
-            return verdict(False, canonical(given))
-        both_named = "=" in gold and "=" in given  # x = 5 is not y = 5
-        numbers = (None, None) if both_named else _numbers(gold, given)
-        if numbers[0] and numbers[1]:
-            if numbers[0].equals(numbers[1]):
-                return verdict(True, canonical(gold))
-            if numbers[0].whole and numbers[1].whole:
-                return verdict(False, str(numbers[1]))
+        parts = read_notation(gold), read_notation(given)
+        if parts[0] or parts[1]:
+            return verdict(parts[0] is not None and parts[0].equals(parts[1]), canonical(given))
         if _words(gold) or _words(given):
             return verdict(_letters(gold) == _letters(given), canonical(given))
+        return _by_number(pair) or _by_reading(pair)
+
+
+def _by_number(pair: Pair) -> Grade | None:
+    """The verdict on two numbers."""
+    if "=" in pair.gold and "=" in pair.given:  # x = 5 is not y = 5
         return None
+    gold = read_quantity(_point(pair.gold, pair.given), pair.question, pair.gold)
+    given = read_quantity(_point(pair.given, pair.gold), pair.question, pair.gold)
+    if not gold or not given:
+        return None
+    right = given.equals(gold, question=pair.question) or given.rounds_to(gold)
+    return verdict(right, canonical(pair.gold) if right else str(given))
 
 
-def _grade(pair: tuple[str, str], outcome: Outcome) -> Grade:
-    gold, given = pair
+def _by_reading(pair: Pair) -> Grade | Question:
+    """What two expressions tell by their form, or the question for math-verify."""
+    gold, given = (read_expression(text, pair.question, pair.gold) for text in (unescaped(pair.gold), pair.given))
+    if gold is None and _SAID.fullmatch(text := _without_text_commands(pair.gold)):
+        return verdict(_letters(text) == _letters(pair.given), canonical(pair.given))
+    if gold is None:
+        return Grade(None, "gold_unreadable", canonical(pair.given))
+    if given is None:
+        return UNPARSED
+    decimal = read_quantity(pair.gold, pair.question, pair.gold)
+    places = decimal.places if decimal and decimal.places else 0
+    question = compared(gold, given, 0.5 * 10.0**-places if places >= LEAST_ROUNDED else 0.0)
+    return verdict(False, canonical(pair.given)) if question is None else question
+
+
+def _grade(pair: Pair, outcome: Outcome) -> Grade:
+    gold, given = pair.gold, pair.given
     if outcome.status == "done":
         found = outcome.value["verdict"]
         if found == "gold_unreadable":
             return Grade(None, "gold_unreadable", canonical(given))
+        if found == "unparsed":
+            return UNPARSED
         return verdict(found == "right", canonical(gold) if found == "right" else _vote(given, outcome))
     reason = outcome.status if outcome.status in (*_TOO_MUCH, "crashed") else "unreadable"
     if outcome.stage != "answer":
@@ -120,7 +161,9 @@ def canonical(answer: str) -> str:
 # ---- text that needs no algebra --------------------------------------------------------------------------------------
 
 _DRESS = [
-    (re.compile(r"\\(?:left|right|displaystyle|big|Big|limits)(?![a-zA-Z])|\\[!,;:]|\{,\}(?=\d{3})"), ""),
+    (re.compile(r"\\(?:left|right|displaystyle|big|Big|limits)(?![a-zA-Z])|\\!|\{,\}(?=\d{3})"), ""),
+    (re.compile(r"(?<=\d)\\[,;:](?=\d{3}(?!\d))|(?<!\d)\\[,;:]|\\[,;:](?!\d)"), ""),
+    (re.compile(r"\\[,;:]"), " "),
     (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
     (re.compile(r"\\frac\s?(\d)\s?(\d)"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\sqrt\s?(\d)"), r"\\sqrt{\1}"),
@@ -128,12 +171,11 @@ _DRESS = [
     (re.compile(r"\s+"), " "),
     (re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])"), ""),
 ]
-_NOT_WORDS = re.compile(r"[0-9=<>+*/^_&|\\{}()\[\]]|[^\x00-\x7f]")
+_NOT_WORDS = re.compile(r"[0-9=<>+*/^_&|\\{}()\[\]]|[^\x00-\x7f]| - ")
 _TEXT_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|math(?:rm|bf|it)|mbox)\s?\{([^{}]*)\}")
-_SHORT_FRACTION = re.compile(r"\\[dtc]?frac\s?(\\pi|[0-9a-z])\s?(\\pi|[0-9a-z])")
-_FORMULA = re.compile(r"\$[^$]*\$")
-_DENIAL = re.compile(r"(?<!\w)(?:not|isn'?t|never|nor|neither|wrong|incorrect|false)(?!\w)", re.IGNORECASE)
-_DECIMAL_COMMA = re.compile(r"\$?\s?(-?[0-9]+),([0-9]{1,2}|[0-9]{4,})\s?\$?")
+_SAID = re.compile(r"(?=.*[A-Za-z]{3})[\w\s.,'’-]+")
+"""Words and numbers, as in *June 20* and *1 hour 30 minutes*."""
+_DECIMAL_COMMA = re.compile(r"\$?\s?(-?[0-9]+),([0-9]{2}|[0-9]{4,})\s?\$?")
 _DECIMAL_POINT = re.compile(r"\$?\s?-?[0-9][0-9,]*\.[0-9]+\s?\$?")
 
 
@@ -149,15 +191,13 @@ def squeezed(answer: str) -> str:
     return text.strip()
 
 
-def expression(answer: str) -> str:
-    """The formulas of an answer, without the words around them, as math-verify is to read them."""
-    text = _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", unwrapped(answer))
-    return text if "$" in text or r"\(" in text or r"\[" in text else text.replace("\n", " ")
-
-
 def _letters(answer: str) -> str:
     """Words without blanks, brackets around a lone letter and LaTeX text commands."""
-    return "".join(plain(_TEXT_COMMAND.sub(r"\1", unwrapped(answer))).split()).strip("().")
+    return "".join(plain(_without_text_commands(answer)).split()).strip("().,")
+
+
+def _without_text_commands(answer: str) -> str:
+    return _TEXT_COMMAND.sub(r"\1", unwrapped(answer))
 
 
 def _words(answer: str) -> bool:
@@ -165,15 +205,6 @@ def _words(answer: str) -> bool:
     bare = _TEXT_COMMAND.sub(r"\1", unwrapped(answer)).strip("() ")
     texts = _TEXT_COMMAND.fullmatch(unwrapped(answer)) or _TEXT_COMMAND.search(answer)
     return bool(bare) and not _NOT_WORDS.search(bare) and (bool(texts) or len(bare.split()) > 1 or len(bare) > 3)
-
-
-def _numbers(gold: str, given: str) -> tuple[Quantity | None, Quantity | None]:
-    return read_quantity(_point(gold, given)), read_quantity(_point(given, gold))
-
-
-def _denied(answer: str) -> bool:
-    """Words around the formulas that take them back: *not $42$*."""
-    return "$" in answer and _DENIAL.search(_FORMULA.sub(" ", answer)) is not None
 
 
 def _point(answer: str, other: str = "") -> str:

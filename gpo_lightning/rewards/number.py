@@ -7,7 +7,8 @@ from typing import Any
 
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.rewards.formats import AnswerFormat, Boxed, Marked, Phrase, first_answer, some
-from gpo_lightning.rewards.grader import Grade, Grader
+from gpo_lightning.rewards.grader import Grade, Grader, question_of
+from gpo_lightning.rewards.notation import read_notation
 from gpo_lightning.rewards.quantity import read_quantity
 from gpo_lightning.rewards.text import GOLD_UNREADABLE, UNPARSED, plain, verdict
 
@@ -38,16 +39,19 @@ class Number(Grader):
             raise ConfigError(f"tolerance of Number is {self.tolerance}; it must be 0 or a positive number.")
 
     def grade(self, response: str, answer: str, metadata: Mapping[str, Any]) -> Grade:
-        given = first_answer(response, self.formats)
-        return UNPARSED if given is None else same_number(given, answer, self.tolerance)
+        given = first_answer(response, self.formats, question_of(metadata))
+        return UNPARSED if given is None else same_number(given, answer, self.tolerance, question_of(metadata))
 
 
-def same_number(given: str, gold: str, tolerance: float = 0.0) -> Grade:
+def same_number(given: str, gold: str, tolerance: float = 0.0, question: str = "") -> Grade:
     """Whether two answers are the same number; a gold answer that is none judges nothing."""
-    wanted, read = read_quantity(gold), read_quantity(given)
+    wanted, read = read_quantity(gold, question, gold), read_quantity(given, question, gold)
+    parts = read_notation(gold) if wanted is None else None
+    if parts is not None:
+        return verdict(parts.equals(read_notation(given)), plain(given))
     if wanted is None:
         return GOLD_UNREADABLE
     if read is None:
         return verdict(False, plain(given))
-    right = read.equals(wanted, Fraction(str(tolerance)))
+    right = read.equals(wanted, Fraction(str(tolerance)), question)
     return verdict(right, str(wanted if right else read))

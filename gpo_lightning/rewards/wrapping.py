@@ -1,6 +1,7 @@
 r"""What may stand around an answer without changing it: ``**42**``, ``$42$``, ``\boxed{42}``, ``\text{Paris}``."""
 
 import re
+import unicodedata
 
 _PAIRS = (
     ("**", "**"),
@@ -14,6 +15,14 @@ _PAIRS = (
     (r"\[", r"\]"),
     ('"', '"'),
     ("“", "”"),
+    ("„", "“"),
+    ("«", "»"),
+    ("「", "」"),
+    ("『", "』"),
+    ("《", "》"),
+    ("〈", "〉"),
+    ("【", "】"),
+    ("〔", "〕"),
     ("'", "'"),
     ("‘", "’"),
     ("‘", "'"),
@@ -22,6 +31,23 @@ _COMMAND = re.compile(
     r"\\(?:boxed|fbox|text(?:bf|it|rm|tt|sf|normal)?|math(?:rm|bf|it|sf|tt)|mbox|bm|boldsymbol)\s{0,3}\{"
 )
 _MOST_LAYERS = 8
+_WIDE = re.compile("[\uff01-\uffee\u3000]+")
+_SIGNS = str.maketrans(
+    {
+        "、": ",",
+        "،": ",",
+        "؛": ";",
+        "؟": "?",
+        "٪": "%",
+        "٫": ".",
+        "٬": ",",
+        "。": ".",
+        "।": ".",
+        "॥": ".",
+        "۔": ".",
+        "∶": ":",
+    }
+)
 
 
 def unwrapped(text: str) -> str:
@@ -32,12 +58,25 @@ def unwrapped(text: str) -> str:
     >>> unwrapped("$1$ and $2$")
     '$1$ and $2$'
     """
+    text = plain_signs(text).strip().removeprefix(r"\displaystyle")
     for _ in range(_MOST_LAYERS):
         bare = _without_command(_without_pair(_without_stop(text.strip())))
         if bare == text:
             break
         text = bare
     return text
+
+
+def plain_signs(text: str) -> str:
+    """Full-width forms and the punctuation of other scripts as ASCII; digits and letters of other scripts stay.
+
+    >>> plain_signs("（Ｂ）、４２％。")
+    '(B),42%.'
+    """
+    if text.isascii():
+        return text
+    text = _WIDE.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
+    return text.translate(_SIGNS)
 
 
 def closing_brace(text: str, begin: int) -> int:
