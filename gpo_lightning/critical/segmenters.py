@@ -9,6 +9,7 @@ from math import exp
 from typing import Literal
 
 from gpo_lightning.errors import ConfigError
+from gpo_lightning.rewards.formats import THOUGHTS
 
 Logprobs = Sequence[float]
 
@@ -19,8 +20,8 @@ class Segmenter(ABC):
     All of them merge alike: a step of fewer than ``min_tokens`` tokens, or without visible text, joins the next one,
     and at the end of the response the one before. If more than ``max_steps`` remain, neighbours are merged evenly.
 
-    A thought (``<think>...</think>``) is cut into steps of its own: its end is always a boundary, and no boundary falls
-    inside a tag.
+    A thought (``<think>...</think>`` and the like) is cut into steps of its own: its end is always a boundary, and no
+    boundary falls inside a tag.
     """
 
     min_tokens: int
@@ -46,7 +47,7 @@ class Segmenter(ABC):
             An empty response has none: ``(0,)``.
         """
         ends = self.ends(pieces, logprobs)
-        if not any("<" in piece for piece in pieces):
+        if not _THOUGHT_TAG.search("".join(pieces)):
             return merge_steps(pieces, ends, self.min_tokens, self.max_steps)
         return _around_thought(pieces, ends, self.min_tokens, self.max_steps)
 
@@ -190,7 +191,7 @@ def merge_steps(pieces: Sequence[str], ends: Sequence[int], min_tokens: int, max
     return tuple(kept)
 
 
-_THOUGHT_TAG = re.compile(r"</?think>")
+_THOUGHT_TAG = re.compile("|".join(map(re.escape, [*THOUGHTS, *THOUGHTS.values()])))
 
 
 def _around_thought(pieces: Sequence[str], ends: Sequence[int], min_tokens: int, max_steps: int) -> tuple[int, ...]:
@@ -198,7 +199,7 @@ def _around_thought(pieces: Sequence[str], ends: Sequence[int], min_tokens: int,
     tags = list(_THOUGHT_TAG.finditer("".join(pieces)))
     reached = [0, *accumulate(map(len, pieces))]
     outside = [end for end in ends if not any(tag.start() < reached[end] < tag.end() for tag in tags)]
-    closing = _ending(pieces, [tag.end() for tag in tags if tag[0] == "</think>"][-1:])
+    closing = _ending(pieces, [tag.end() for tag in tags if tag[0] not in THOUGHTS][-1:])
     cut = closing[0] if closing else 0
     if max_steps < 2 or not "".join(pieces[:cut]).strip() or not "".join(pieces[cut:]).strip():
         return merge_steps(pieces, outside, min_tokens, max_steps)

@@ -46,6 +46,7 @@ class Problem:
         solution: a worked reference solution, for supervised losses.
         metadata: whatever else the source knows (level, subject, ...); primitives only.
         template_options: handed to the chat template, such as ``{"enable_thinking": False}``.
+        thoughts: marks of thoughts beside the well-known ones, beginning to end.
         place: file and line it was read from, for errors.
     """
 
@@ -58,6 +59,7 @@ class Problem:
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     template_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     place: str = ""
+    thoughts: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
         for name in ("id", "task", "answer", "prompt", "solution"):
@@ -72,11 +74,19 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What the policy answered to a problem: its text, and the token ids it was decoded from."""
+    """What the policy answered to a problem: its text, and the token ids it was decoded from.
+
+    Args:
+        problem: that was asked.
+        text: of the whole response, special tokens removed.
+        tokens: ids of the whole response.
+        said: text after the thought, empty where that has no end; ``None`` where nobody told.
+    """
 
     problem: Problem
     text: str
     tokens: tuple[int, ...] = ()
+    said: str | None = None
 
 
 class ProblemSource(ABC):
@@ -122,9 +132,9 @@ class ProblemSource(ABC):
 
     def grade_responses(self, responses: Sequence[Response]) -> list[Grade]:
         """Verdicts like :meth:`grade_all`'s, by graders that may look at token ids."""
-        return self.grade_all([(response.problem, response.text) for response in responses])
+        return self.grade_all([(each.problem, each.text if each.said is None else each.said) for each in responses])
 
 
-def case_of(problem: Problem, text: str, tokens: Sequence[int] = ()) -> Case:
+def case_of(problem: Problem, text: str, tokens: Sequence[int] = (), said: str | None = None) -> Case:
     prompt = [asdict(turn) for turn in problem.messages] if problem.messages else problem.prompt or ""
-    return Case(text, problem.answer, problem.metadata, prompt, tokens, problem.id)
+    return Case(text, problem.answer, problem.metadata, prompt, tokens, problem.id, said)

@@ -93,6 +93,8 @@ class Chat(Prompting):
         instruction: follows the question; ``{answer_format}`` stands for the sentence that asks for the format.
         system: system turn; ``null`` leaves the chat template its own default.
         template_options: handed to the chat template, such as ``{enable_thinking: false}``.
+        thoughts: marks between which the policy thinks, beginning to end, beside the well-known ones and those its
+            chat template has: ``{"<plan>": "</plan>"}``. What is said there is no answer.
     """
 
     shots: int | None = None
@@ -100,19 +102,21 @@ class Chat(Prompting):
     instruction: str = "Think step by step. {answer_format}"
     system: str | None = None
     template_options: dict[str, Any] = field(default_factory=dict[str, Any])
+    thoughts: dict[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
         check_shots(self.shots)
 
     def turns(self, question: Question, examples: Sequence[tuple[Question, str]], asked: str) -> Mapping[str, Any]:
+        options = {"template_options": self.template_options, "thoughts": self.thoughts}
         if question.turns:
-            return {"messages": self._given(question, examples), "template_options": self.template_options}
+            return {"messages": self._given(question, examples), **options}
         instruction = self.instruction.replace("{answer_format}", asked)
         messages = [Message("system", self.system)] if self.system is not None else []
         for example, worked in examples:
             messages += [Message("user", self._user(example, instruction)), Message("assistant", worked)]
         messages.append(Message("user", self._user(question, instruction)))
-        return {"messages": tuple(messages), "template_options": self.template_options}
+        return {"messages": tuple(messages), **options}
 
     def _given(self, question: Question, examples: Sequence[tuple[Question, str]]) -> tuple[Message, ...]:
         """The turns that the file has, after the system turn that is configured where they have none."""

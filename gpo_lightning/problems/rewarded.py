@@ -44,7 +44,7 @@ class Rewarded(ProblemSource):
         return self.source.heldout()
 
     def grade_responses(self, responses: Sequence[Response]) -> list[Grade]:
-        return self.rewards.grade_all([case_of(each.problem, each.text, each.tokens) for each in responses])
+        return self.rewards.grade_all([case_of(each.problem, each.text, each.tokens, each.said) for each in responses])
 
 
 def judged(problems: AnyProblems, rewards: AnyRewards) -> ProblemSource:

@@ -14,7 +14,21 @@ from dataclasses import dataclass
 
 from gpo_lightning.errors import ConfigError
 
-THOUGHT_BEGINS, THOUGHT_ENDS = "<think>", "</think>"
+THOUGHTS = {
+    "<think>": "</think>",
+    "<thinking>": "</thinking>",
+    "<thought>": "</thought>",
+    "[THINK]": "[/THINK]",
+    "<|START_THINKING|>": "<|END_THINKING|>",
+    "<seed:think>": "</seed:think>",
+    "◁think▷": "◁/think▷",
+    "<|begin_of_thought|>": "<|end_of_thought|>",
+    "<|inner_prefix|>": "<|inner_suffix|>",
+    "<|channel|>analysis": "<|channel|>final<|message|>",
+    "<|channel|>commentary": "<|channel|>final<|message|>",
+}
+"""How well-known families mark a thought, beginning to end."""
+_THOUGHT_MARK = re.compile("|".join(map(re.escape, [*THOUGHTS, *THOUGHTS.values()])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +53,22 @@ class AnswerFormat(ABC):
 
 
 def after_thought(response: str) -> str | None:
-    """What follows the last ``</think>``; ``None`` where a thought was begun and never ended.
+    """What follows the last end of a thought; ``None`` where a thought was begun and never ended.
 
-    A template may have opened the thought in the prompt, so that a response has only its end.
+    A template may have opened the thought in the prompt, so that a response has only its end. Rollouts are cut by
+    their token ids beforehand, which tell more (:mod:`gpo_lightning.problems.thoughts`).
 
     >>> after_thought("It may be 41. </think>It is 42.")
     'It is 42.'
     >>> after_thought("<think>It may be 41.") is None
     True
     """
-    said = response.rpartition(THOUGHT_ENDS)[2]
-    return None if THOUGHT_BEGINS in said else said
+    last = None
+    for last in _THOUGHT_MARK.finditer(response):  # noqa: B007  # the last one is wanted
+        pass
+    if last is None:
+        return response
+    return None if last[0] in THOUGHTS else response[last.end() :]
 
 
 def first_answer(response: str, formats: Sequence[AnswerFormat], question: str = "") -> str | None:

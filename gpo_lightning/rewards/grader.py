@@ -54,6 +54,7 @@ class Case:
         prompt: text, or chat messages as dicts.
         tokens: token ids of the response.
         id: of the problem.
+        said: what the response says after its thought, empty where that has no end; ``None`` where nobody told.
     """
 
     response: str
@@ -62,6 +63,12 @@ class Case:
     prompt: str | Sequence[Mapping[str, str]] = ""
     tokens: Sequence[int] = ()
     id: str = ""
+    said: str | None = None
+
+    @property
+    def judged(self) -> str:
+        """What is searched for the answer: the response without its thought, as far as that is known."""
+        return self.response if self.said is None else self.said
 
 
 class Grader(ABC):
@@ -79,7 +86,7 @@ class Grader(ABC):
 
     def grade_all(self, cases: Sequence[Case]) -> list[Grade]:
         """Verdicts in the order of ``cases``. Graders with processes of their own judge many at once."""
-        return [self.grade(case.response, case.answer, case.metadata) for case in cases]
+        return [self.grade(case.judged, case.answer, case.metadata) for case in cases]
 
 
 def question_of(metadata: Mapping[str, Any]) -> str:

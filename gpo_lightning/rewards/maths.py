@@ -75,7 +75,7 @@ class Maths(Grader):
 
     def grade_all(self, cases: Sequence[Case]) -> list[Grade]:
         questions = [question_of(case.metadata) for case in cases]
-        given = [first_answer(case.response, self.formats, asked) for case, asked in zip(cases, questions, strict=True)]
+        given = [first_answer(case.judged, self.formats, asked) for case, asked in zip(cases, questions, strict=True)]
         pairs = [
             None if text is None else Pair(case.answer, text, asked)
             for case, text, asked in zip(cases, given, questions, strict=True)

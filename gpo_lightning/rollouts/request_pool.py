@@ -9,6 +9,7 @@ from gpo_lightning.engines import Completion, Engine, Purpose, Request, Sampling
 from gpo_lightning.engines.engine import remaining_tokens
 from gpo_lightning.problems import Problem, ProblemSource
 from gpo_lightning.problems.problem import Response
+from gpo_lightning.problems.thoughts import Thoughts
 from gpo_lightning.rewards import Grade
 from gpo_lightning.rollouts.progress import Progress, ProgressListener
 from gpo_lightning.rollouts.seeds import derive_seed
@@ -45,6 +46,7 @@ class RequestPool:
         self._engine, self._tokenizer, self._source = engine, tokenizer, source
         self._sampling, self._purpose, self._seed = sampling, purpose, seed
         self._counts, self._listener = counts, listener
+        self._thoughts = Thoughts(tokenizer)
         self._in_flight: dict[int, tuple[RolloutTree, Prefix]] = {}
         self._asked: Counter[tuple[str, Prefix]] = Counter()
         self._finished: Counter[tuple[str, Prefix]] = Counter()
@@ -95,12 +97,11 @@ class RequestPool:
         grown: dict[int, RolloutTree] = {}
         completions = self._engine.poll()
         origins = [self._in_flight.pop(completion.handle) for completion in completions]
-        texts = [
-            self._text(prefix + completion.tokens) for (_, prefix), completion in zip(origins, completions, strict=True)
-        ]
+        whole = [prefix + completion.tokens for (_, prefix), completion in zip(origins, completions, strict=True)]
+        texts = [self._text(tokens) for tokens in whole]
         responses = [
-            Response(tree.problem, text, prefix + completion.tokens)
-            for (tree, prefix), text, completion in zip(origins, texts, completions, strict=True)
+            Response(tree.problem, text, tokens, self._thoughts.said(tree.prompt, tokens, tree.problem.thoughts))
+            for (tree, _), text, tokens in zip(origins, texts, whole, strict=True)
         ]
         grades = self._source.grade_responses(responses)
         for (tree, prefix), completion, text, grade in zip(origins, completions, texts, grades, strict=True):
