@@ -56,7 +56,7 @@ class RolloutDataModule(EvaluationData):
         problems: where questions come from. In Python also what :class:`~gpo_lightning.problems.Rows` takes.
         engine: who generates; ``auto`` takes vLLM on CUDA where it is installed, else transformers.
         plan: how many rollouts an iteration, and which are explored.
-        sampling: how tokens are drawn, in rollouts.
+        sampling: how tokens are drawn, in rollouts; probes and resets may have temperatures of their own.
         segmenter: cuts responses into steps.
         search: spends the probes that value the steps.
         selector: chooses the critical step.
@@ -128,6 +128,7 @@ class RolloutDataModule(EvaluationData):
         self._made_by.check_policy(cast(Any, trainer.lightning_module).policy_config)
         if stage != "fit":
             return
+        cast(Any, trainer.lightning_module).loss.check_sampling(self.sampling)
         settle(trainer)
         self.directory = run_directory(trainer)
         self.journal_in(self.directory / JOURNAL)

@@ -16,9 +16,9 @@ def plain(value: Any) -> Any:
     >>> from gpo_lightning.losses import GRPO
     >>> plain(GRPO())["class_path"]
     'gpo_lightning.losses.GRPO'
-    >>> from gpo_lightning.engines import Sampling
-    >>> plain(Sampling(max_tokens=96))
-    {'max_tokens': 96, 'temperature': 1.0, 'top_p': 1.0}
+    >>> from gpo_lightning.engines import Recovery
+    >>> plain(Recovery(restarts=1))
+    {'restarts': 1, 'patience': 900.0}
     """
     match value:
         case None | bool() | int() | float() | str():

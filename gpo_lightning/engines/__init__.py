@@ -3,9 +3,10 @@
 Engines take and give token ids. Text, rewards and trees are never seen here.
 """
 
-from gpo_lightning.engines.engine import Capabilities, Completion, Engine, Ledger, Purpose, Request, Sampling
+from gpo_lightning.engines.engine import Capabilities, Completion, Engine, Ledger, Request
 from gpo_lightning.engines.journaled import JournaledEngine
 from gpo_lightning.engines.restarting import Recovery, RestartingEngine
+from gpo_lightning.engines.sampling import Purpose, Sampling
 from gpo_lightning.engines.scripted import Scripted
 from gpo_lightning.engines.transformers import Transformers
 from gpo_lightning.engines.vllm import VLLM

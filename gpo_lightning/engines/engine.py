@@ -7,54 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from gpo_lightning.errors import ConfigError
+from gpo_lightning.engines.sampling import Purpose, Sampling
 
 if TYPE_CHECKING:
     from gpo_lightning.policy import Policy, PolicyConfig
-
-
-class Purpose(StrEnum):
-    """Why a continuation is there; generated tokens are counted by purpose. A ``SOLUTION`` is given, not generated."""
-
-    SAMPLE = "sample"
-    PROBE = "probe"
-    RESET = "reset"
-    EVALUATION = "evaluation"
-    SOLUTION = "solution"
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens are drawn.
-
-    Args:
-        max_tokens: most tokens of a whole response; a continuation of a prefix gets what the prefix left.
-        temperature: softmax temperature; 0 means greedy.
-        top_p: nucleus mass; 1 keeps every token. Values below 1 make rollout log-probs those of the nucleus.
-    """
-
-    max_tokens: int = 512
-    temperature: float = 1.0
-    top_p: float = 1.0
-
-    def checked(self, key: str) -> "Sampling":
-        """Itself.
-
-        Args:
-            key: under which it was configured.
-
-        Raises:
-            ConfigError: nothing can be drawn so.
-        """
-        if self.max_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise ConfigError(
-                f"{key}: max_tokens is {self.max_tokens}, temperature {self.temperature:g}, top_p {self.top_p:g}; "
-                "max_tokens must be at least 1, temperature 0 or more, top_p in (0, 1]."
-            )
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +22,8 @@ class Request:
     Args:
         prefix: prompt and response tokens so far.
         max_tokens: most tokens to generate.
-        sampling: how to draw them (its own ``max_tokens`` is the caller's budget, not read here).
+        sampling: how to draw them (its own ``max_tokens`` is the caller's budget, and its temperatures of phases the
+            caller's too; neither is read here).
         purpose: account on which the tokens are booked.
         seed: draws the same tokens again on engines that are ``reproducible``.
     """
@@ -82,9 +41,9 @@ class Completion:
 
     Args:
         handle: what :meth:`Engine.submit` returned.
-        tokens: generated ids, the end-of-sequence id included where one was drawn.
-        logprobs: log-probability of each under the distribution it was drawn from (after temperature).
-        truncated: ended by the token limit, not by end-of-sequence.
+        tokens: generated ids; what ended them, an end-of-sequence id or a stop text, is included.
+        logprobs: log-probability of each under the distribution it was drawn from (:mod:`.sampling`).
+        truncated: ended by the token limit, and by nothing else.
         cached: prefix tokens whose computation a cache saved.
     """
 

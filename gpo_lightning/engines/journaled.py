@@ -6,6 +6,7 @@ was killed and goes on, requests that the journal answers never reach the engine
 
 from collections import defaultdict, deque
 from collections.abc import Callable
+from dataclasses import astuple, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -132,8 +133,9 @@ def _finished(key: str, made: Completion) -> JournalEntry:
 
 
 def _key(request: Request, weights: str) -> str:
-    sampling = request.sampling
-    what = (weights, str(request.purpose), request.seed, request.max_tokens, sampling.temperature, sampling.top_p)
+    # By all that is read of the sampling.
+    sampling = replace(request.sampling, max_tokens=0, probe_temperature=None, reset_temperature=None)
+    what = (weights, str(request.purpose), request.seed, request.max_tokens, astuple(sampling))
     return blake2b(repr((what, request.prefix)).encode(), digest_size=12).hexdigest()
 
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from gpo_lightning.engines.decoding import Decoder, choose_decoder
+from gpo_lightning.engines.drawing import draw
 from gpo_lightning.engines.engine import Capabilities, Completion, Engine, Request
+from gpo_lightning.engines.sampling import StopText
 from gpo_lightning.errors import EngineError
 
 if TYPE_CHECKING:
@@ -82,7 +84,8 @@ def _decode(policy: "Policy", decoder: type[Decoder], batch: Sequence[tuple[int,
     device = policy.device
     limits = torch.tensor([request.max_tokens for request in requests], device=device)
     uniforms = _uniforms(requests).to(device)  # [B, longest]
-    eos = torch.tensor(policy.eos_ids, device=device)
+    ends = _Ends(policy, requests)
+    penalised = any(request.sampling.repetition_penalty != 1 for request in requests)
     texts = decoder(policy, [request.prefix for request in requests])
     index = torch.arange(len(batch), device=device)  # [R] place in the batch of each row that goes on
     tokens = torch.zeros(len(batch), int(limits.max()), dtype=torch.long, device=device)
@@ -90,10 +93,12 @@ def _decode(policy: "Policy", decoder: type[Decoder], batch: Sequence[tuple[int,
     lengths = torch.zeros(len(batch), dtype=torch.long, device=device)
     ended = torch.zeros(len(batch), dtype=torch.bool, device=device)
     for step in range(tokens.shape[1]):
-        drawn, drawn_logprobs = _draw(texts.logits, uniforms[index, step], [requests[i] for i in index.tolist()])
+        rows = index.tolist()
+        seen = [(*requests[i].prefix, *tokens[i, :step].tolist()) for i in rows] if penalised else None
+        drawn, drawn_logprobs = draw(texts.logits, uniforms[index, step], [requests[i].sampling for i in rows], seen)
         tokens[index, step], logprobs[index, step] = drawn, drawn_logprobs
         lengths[index] = step + 1
-        ended[index] = torch.isin(drawn, eos)
+        ended[index] = ends.reached(rows, tokens[:, : step + 1])
         going = torch.nonzero(~ended[index] & (limits[index] > step + 1)).squeeze(-1)
         if not len(going):
             break
@@ -114,6 +119,26 @@ def _decode(policy: "Policy", decoder: type[Decoder], batch: Sequence[tuple[int,
     ]
 
 
+class _Ends:
+    """What ends each request of a batch: the policy's end tokens, and its own tokens and texts."""
+
+    def __init__(self, policy: "Policy", requests: Sequence[Request]) -> None:
+        self._eos = torch.tensor(policy.eos_ids, device=policy.device)
+        self._own = {i: set(r.sampling.stop_token_ids) for i, r in enumerate(requests) if r.sampling.stop_token_ids}
+        self._texts = {
+            i: StopText(policy.tokenizer, r.sampling.stop) for i, r in enumerate(requests) if r.sampling.stop
+        }
+
+    def reached(self, rows: Sequence[int], tokens: Tensor) -> Tensor:
+        """``[R]`` whether the last of ``tokens[B, n]`` ends each of these rows."""
+        ended = torch.isin(tokens[rows, -1], self._eos)
+        for place, row in enumerate(rows):
+            own, text = self._own.get(row, ()), self._texts.get(row)
+            ended[place] |= int(tokens[row, -1]) in own if own else False
+            ended[place] |= text is not None and text.ends(tokens[row].tolist())
+        return ended
+
+
 def _shared(requests: Sequence[Request]) -> list[int]:
     """Prefix tokens of each request that were computed for another one of the batch."""
     seen: set[tuple[int, ...]] = set()
@@ -132,25 +157,3 @@ def _uniforms(requests: Sequence[Request]) -> Tensor:
         generator = torch.Generator().manual_seed(request.seed)
         row[: request.max_tokens] = torch.rand(request.max_tokens, generator=generator, dtype=torch.float64)
     return rows
-
-
-def _draw(logits: Tensor, uniforms: Tensor, requests: Sequence[Request]) -> tuple[Tensor, Tensor]:
-    """One token a row: ``(ids [R], log-probabilities [R])`` after temperature and nucleus cut."""
-    temperature = torch.tensor([r.sampling.temperature for r in requests], dtype=torch.float64, device=logits.device)
-    greedy = temperature == 0
-    scores = logits.double() / torch.where(greedy, 1.0, temperature)[:, None]
-    top_p = torch.tensor([r.sampling.top_p for r in requests], dtype=torch.float64, device=logits.device)
-    if bool((top_p < 1).any()):
-        scores = _nucleus(scores, top_p)
-    logprobs = scores.log_softmax(-1)  # [R, V]
-    cumulative = logprobs.exp().cumsum(-1)
-    sampled = torch.searchsorted(cumulative, (uniforms * cumulative[:, -1])[:, None], right=True).squeeze(-1)
-    ids = torch.where(greedy, logits.argmax(-1), sampled.clamp(max=logits.shape[-1] - 1))
-    return ids, logprobs.gather(-1, ids[:, None]).squeeze(-1)
-
-
-def _nucleus(scores: Tensor, top_p: Tensor) -> Tensor:
-    """Keep, a row, the fewest likeliest tokens whose mass reaches ``top_p``; the rest get -inf."""
-    ordered, order = scores.softmax(-1).sort(descending=True, dim=-1)
-    outside = (ordered.cumsum(-1) - ordered) >= top_p[:, None]
-    return scores.masked_fill(torch.zeros_like(outside).scatter(-1, order, outside), float("-inf"))

@@ -6,7 +6,7 @@ vLLM is imported only when the engine starts, and nothing else in the package im
 import itertools
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -17,6 +17,7 @@ import torch
 from gpo_lightning.engines.engine import Capabilities, Completion, Engine, Request
 from gpo_lightning.engines.kill_on_parent_death import KillOnParentDeath
 from gpo_lightning.engines.leftovers import own_folder
+from gpo_lightning.engines.sampling import StopText
 from gpo_lightning.engines.vllm_weights import (
     Form,
     Sync,
@@ -77,6 +78,8 @@ class VLLM(Engine):
         self._requests: dict[str, tuple[int, Request]] = {}
         self._handles = itertools.count()
         self._stop_ids: list[int] = []
+        self._tokenizer: Any = None
+        self._looked_at: dict[str, int] = {}
         self.form: Form = "merged"
         """In which form weights reach vLLM; known once it has started."""
         self._folders = WeightFolders()
@@ -101,7 +104,7 @@ class VLLM(Engine):
                 "`pip install 'gpo-lightning[vllm]'` (GPU) or `make setup` (CPU), or choose "
                 "`--data.engine gpo_lightning.engines.Transformers`."
             ) from error
-        self._stop_ids = list(policy.eos_ids)
+        self._stop_ids, self._tokenizer = list(policy.eos_ids), policy.tokenizer
         architectures = policy.causal_lm.config.architectures or [type(policy.causal_lm).__name__]
         if self.form == "adapter" and not serves_adapters(architectures):
             if self.how == "adapter":
@@ -157,15 +160,20 @@ class VLLM(Engine):
 
         handle = next(self._handles)
         name = str(handle)
+        sampling = request.sampling
         parameters = SamplingParams(
             max_tokens=request.max_tokens,
-            temperature=request.sampling.temperature,
-            top_p=request.sampling.top_p,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
             logprobs=0,
             flat_logprobs=True,
             detokenize=False,
-            stop_token_ids=self._stop_ids,
-            output_kind=RequestOutputKind.FINAL_ONLY,
+            stop_token_ids=[*self._stop_ids, *sampling.stop_token_ids],
+            # vLLM has no tokenizer here, so what it draws is looked at as it comes, where a text may end it.
+            output_kind=RequestOutputKind.CUMULATIVE if sampling.stop else RequestOutputKind.FINAL_ONLY,
         )
         with _engine_failures():
             # vLLM may append to the name it was given; the name it returns is the one it reports.
@@ -181,23 +189,42 @@ class VLLM(Engine):
             with _engine_failures():
                 outputs = self._running().step()
             self.sign_of_life = monotonic()
-            finished = [self._finish(output) for output in outputs if output.finished]
+            made = [self._finished(output) for output in outputs if output.request_id in self._requests]
+            finished = [completion for completion in made if completion is not None]
         return finished
 
-    def _finish(self, output: Any) -> Completion:
-        handle, request = self._requests.pop(output.request_id)
-        result = output.outputs[0]
+    def _finished(self, output: Any) -> Completion | None:
+        """The continuation, if it has ended: by vLLM's account, or by a text that vLLM knows nothing of."""
+        handle, request = self._requests[output.request_id]
+        result, stopped = output.outputs[0], self._stopped(output.request_id, output.outputs[0].token_ids)
+        if stopped is None and not output.finished:
+            return None
+        if not output.finished:
+            self._running().abort_request([output.request_id])
+        del self._requests[output.request_id]
+        self._looked_at.pop(output.request_id, None)
+        starts = result.logprobs.start_indices[:stopped]
         completion = Completion(
             handle=handle,
-            tokens=tuple(result.token_ids),
-            logprobs=tuple(result.logprobs.logprobs[start] for start in result.logprobs.start_indices),
-            truncated=result.finish_reason == "length",
+            tokens=tuple(result.token_ids[:stopped]),
+            logprobs=tuple(result.logprobs.logprobs[start] for start in starts),
+            truncated=result.finish_reason == "length" and stopped is None,
             cached=output.num_cached_tokens or 0,
         )
         self.ledger.book(request, completion)
         return completion
 
+    def _stopped(self, name: str, tokens: Sequence[int]) -> int | None:
+        """Tokens up to the first stop text, if one is there."""
+        request = self._requests[name][1]
+        if not request.sampling.stop:
+            return None
+        text, first = StopText(self._tokenizer, request.sampling.stop), self._looked_at.get(name, 0) + 1
+        self._looked_at[name] = len(tokens)
+        return next((end for end in range(first, len(tokens) + 1) if text.ends(tokens[:end])), None)
+
     def cancel(self, handle: int) -> None:
+        self._looked_at.pop(str(handle), None)
         if self._requests.pop(str(handle), None) is not None:
             self._running().abort_request([str(handle)])
 
@@ -266,6 +293,7 @@ class VLLM(Engine):
 
     def shutdown(self) -> None:
         self._requests.clear()
+        self._looked_at.clear()
         self._lora = None
         engine, self._engine = self._engine, None
         if engine is not None:

@@ -175,17 +175,20 @@ class Client:
 
 def completion(request: Request, stop_ids: Sequence[int]) -> dict[str, Any]:
     """The body that asks for one continuation. Everything is said, for a server has defaults of its own."""
+    sampling = request.sampling
     return {
         "prompt": list(request.prefix),
         "max_tokens": request.max_tokens,
-        "temperature": request.sampling.temperature,
-        "top_p": request.sampling.top_p,
-        "top_k": 0,
-        "min_p": 0.0,
-        "repetition_penalty": 1.0,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "repetition_penalty": sampling.repetition_penalty,
         "presence_penalty": 0.0,
         "frequency_penalty": 0.0,
-        "stop_token_ids": list(stop_ids),
+        "stop": list(sampling.stop),
+        "include_stop_str_in_output": True,
+        "stop_token_ids": [*stop_ids, *sampling.stop_token_ids],
         "logprobs": 0,
         "return_token_ids": True,
         # Log-probabilities come with their tokens' text, which is not wanted either.

@@ -45,7 +45,8 @@ class EngineModel:
     def _request(self, prefix: tuple[int, ...], options: dict[str, Any], seed: int) -> Request:
         most = int(options.get("max_gen_toks", _LONGEST_RESPONSE))
         temperature = float(options.get("temperature", 0.0)) if options.get("do_sample") else 0.0
-        sampling = Sampling(most, temperature, float(options.get("top_p", 1.0)))
+        until = options.get("until") or ()
+        sampling = Sampling(most, temperature, float(options.get("top_p", 1.0)), stop=until)
         room = min(most, self.engine.capabilities.context - len(prefix))
         if room < 1:
             raise ConfigError(f"A prompt of {len(prefix)} tokens does not fit the engine's context; ask fewer shots.")

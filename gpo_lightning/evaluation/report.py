@@ -14,6 +14,7 @@ from gpo_lightning.evaluation.majority_at_k import majority_at_k
 from gpo_lightning.evaluation.pass_at_k import pass_at_k
 from gpo_lightning.evaluation.responses import mean_length, truncation_rate, ungraded_count, unparsed_rate
 from gpo_lightning.evaluation.success import mean_success
+from gpo_lightning.hyperparameters import plain
 from gpo_lightning.rollouts import RolloutTree, Sample
 
 LENGTH = "tokens"
@@ -60,7 +61,7 @@ class Report:
     categories: Mapping[str, Figures] = field(default_factory=dict[str, Figures])
     available: int = 0
     samples: int = 1
-    sampling: Mapping[str, float] = field(default_factory=dict[str, float])
+    sampling: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""
@@ -149,7 +150,7 @@ class Tally(Metric):
             categories=categories,
             available=benchmark.available,
             samples=benchmark.samples,
-            sampling=asdict(benchmark.sampling),
+            sampling=plain(benchmark.sampling),
         )
 
     def _figures(self, sums: Tensor, counts: Tensor) -> Figures:

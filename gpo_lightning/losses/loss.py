@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from gpo_lightning.engines import Sampling
+from gpo_lightning.errors import ConfigError
 from gpo_lightning.experience import Batch, ExperienceBuilder, Scores
 from gpo_lightning.experience.example import Example
 from gpo_lightning.experience.schedule import ReduceSum
@@ -59,6 +61,30 @@ class Loss(ABC):
     def needs_old_logprobs(self) -> bool:
         """Whether an iteration's batches are scored once before any of them is learnt (:meth:`prepare`)."""
         return False
+
+    @property
+    def corrects_sampling(self) -> bool:
+        """Whether it makes good that tokens were drawn from another distribution than the policy's own."""
+        return False
+
+    def check_sampling(self, sampling: Sampling) -> None:
+        """Refuse rollouts whose probability ratios would be wrong.
+
+        The policy is scored at ``sampling.temperature``, over all tokens. Rollout log-probs of a reshaped distribution
+        (``top_p`` and its like) are higher by what was cut away, so ratios would not begin at 1.
+
+        Raises:
+            ConfigError: it compares with such log-probs, and corrects nothing.
+        """
+        if not self.reads_rollout_logprobs or self.corrects_sampling or not (named := sampling.reshaped):
+            return
+        raise ConfigError(
+            f"data.sampling.{named[0]} is {getattr(sampling, named[0])}, so tokens are drawn from another distribution "
+            f"than the one in which {type(self).__name__} scores them, and its probability ratios would not begin at "
+            "1. Set model.loss.importance_correction to TruncatedWeights, which weighs tokens by the difference; or "
+            f"leave {', '.join(named)} out and draw by data.sampling.temperature alone; or take a loss that reads no "
+            "rollout log-probs (DPO, SFT, RAFT, ...)."
+        )
 
     def prepare(self, batches: Sequence[Batch], builder: ExperienceBuilder, total: ReduceSum) -> Sequence[Batch]:
         """What follows from the scores of the policy that the iteration begins with (``Batch.old_scores``).

@@ -49,6 +49,10 @@ class PolicyGradientLoss(Loss):
     def needs_old_logprobs(self) -> bool:
         return self.importance_correction is not None or self.kl.in_reward
 
+    @property
+    def corrects_sampling(self) -> bool:
+        return self.importance_correction is not None
+
     def weights(self, example: Example) -> tuple[float, ...]:
         return (self.aggregation.weight(example),)
 

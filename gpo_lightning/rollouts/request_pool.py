@@ -25,7 +25,7 @@ class RequestPool:
         engine: a started engine.
         tokenizer: decodes responses for the grader.
         source: grades them.
-        sampling: how to draw.
+        sampling: how to draw, by purpose.
         purpose: account of the tokens, and name of the phase.
         seed: of this phase; every request's own seed follows from it.
         counts: what was skipped or could not be graded is added here.
@@ -44,7 +44,7 @@ class RequestPool:
         listener: ProgressListener | None = None,
     ) -> None:
         self._engine, self._tokenizer, self._source = engine, tokenizer, source
-        self._sampling, self._purpose, self._seed = sampling, purpose, seed
+        self._sampling, self._purpose, self._seed = sampling.of(purpose), purpose, seed
         self._counts, self._listener = counts, listener
         self._thoughts = Thoughts(tokenizer)
         self._in_flight: dict[int, tuple[RolloutTree, Prefix]] = {}

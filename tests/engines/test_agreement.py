@@ -9,6 +9,7 @@ import torch
 from gpo_lightning.engines import VLLM, Completion, Engine, Purpose, Request, Sampling, Transformers
 from gpo_lightning.policy import Policy, PolicyConfig
 from tests.conftest import disturb, lora
+from tests.engines.definitions import check_log_probs, check_stop_texts, check_stop_tokens
 
 PREFIX = (40, 107, 101, 8, 108, 103, 6, 105, 100) * 8
 """Longer than two blocks of vLLM's prefix cache, so that a stale cache would be used."""
@@ -62,25 +63,40 @@ def test_engine_and_trainer_agree_after_every_sync(engine: Engine, policy: Polic
         assert engine.version == version
 
 
-@pytest.mark.vllm
-@pytest.mark.slow
-def test_vllm_serves_continuations_submitted_while_others_run_and_forgets_cancelled_ones() -> None:
+@pytest.fixture(scope="module")
+def vllm() -> Iterator[tuple[Engine, Policy]]:
     policy = Policy(PolicyConfig(base="tiny", lora=lora(), dtype="float32"))
     engine = VLLM(memory_gib=0.25)
     engine.start(policy)
-    try:
-        engine.sync(policy, 0)
-        waiting = {engine.submit(request) for request in requests(3)}
-        cancelled = engine.submit(requests(1)[0])
-        engine.cancel(cancelled)
-        finished = {completion.handle for completion in engine.poll()}
-        late = engine.submit(requests(1)[0])
-        while found := engine.poll():
-            finished |= {completion.handle for completion in found}
-        assert finished == waiting | {late}
-        booked = engine.ledger.accounts[Purpose.SAMPLE]
-        assert booked.requests == 4
-        assert booked.prefilled + booked.cached == 4 * len(PREFIX)
-        assert booked.cached > 0, "prefixes of more than a block are shared"
-    finally:
-        engine.shutdown()
+    engine.sync(policy, 0)
+    yield engine, policy
+    engine.shutdown()
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_vllm_serves_continuations_submitted_while_others_run_and_forgets_cancelled_ones(
+    vllm: tuple[Engine, Policy],
+) -> None:
+    engine, _ = vllm
+    waiting = {engine.submit(request) for request in requests(3)}
+    cancelled = engine.submit(requests(1)[0])
+    engine.cancel(cancelled)
+    finished = {completion.handle for completion in engine.poll()}
+    late = engine.submit(requests(1)[0])
+    while found := engine.poll():
+        finished |= {completion.handle for completion in found}
+    assert finished == waiting | {late}
+    booked = engine.ledger.accounts[Purpose.SAMPLE]
+    assert booked.requests == 4
+    assert booked.prefilled + booked.cached == 4 * len(PREFIX)
+    assert booked.cached > 0, "prefixes of more than a block are shared"
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_vllm_draws_by_the_definitions(vllm: tuple[Engine, Policy]) -> None:
+    engine, policy = vllm
+    check_log_probs(engine, policy)
+    check_stop_texts(engine, policy)
+    check_stop_tokens(engine)

@@ -100,10 +100,11 @@ def test_other_weights_never_get_these_answers(tiny_policy: Policy, tmp_path: Pa
         Request(PROMPTS[0], 11, Sampling(12), Purpose.SAMPLE, 0),
         Request(PROMPTS[0], 12, Sampling(12, temperature=0.5), Purpose.SAMPLE, 0),
         Request(PROMPTS[0], 12, Sampling(12, top_p=0.5), Purpose.SAMPLE, 0),
+        Request(PROMPTS[0], 12, Sampling(12, stop="#"), Purpose.SAMPLE, 0),
         Request(PROMPTS[0], 12, Sampling(12), Purpose.EVALUATION, 0),
         Request(PROMPTS[0], 12, Sampling(12), Purpose.SAMPLE, 1),
     ],
-    ids=["prefix", "max_tokens", "temperature", "top_p", "purpose", "seed"],
+    ids=["prefix", "max_tokens", "temperature", "top_p", "stop", "purpose", "seed"],
 )
 def test_another_request_never_gets_this_answer(different: Request, tiny_policy: Policy, tmp_path: Path) -> None:
     journaled(tiny_policy, tmp_path).generate([Request(PROMPTS[0], 12, Sampling(12), Purpose.SAMPLE, 0)])

@@ -3,7 +3,6 @@ import torch
 
 from gpo_lightning.engines import Purpose, Request, Sampling, Transformers
 from gpo_lightning.engines.engine import remaining_tokens
-from gpo_lightning.engines.transformers import _nucleus
 from gpo_lightning.errors import EngineError
 from gpo_lightning.policy import Policy
 
@@ -45,12 +44,6 @@ def test_sampling_follows_the_distribution(tiny_policy: Policy) -> None:
         expected = tiny_policy.causal_lm(torch.tensor([PROMPTS[0]])).logits[0, -1].softmax(-1)
     counts = torch.bincount(torch.tensor([c.tokens[0] for c in sampled]), minlength=len(expected)) / 2000
     assert (counts - expected).abs().max() < 4 * (0.25 / 2000) ** 0.5
-
-
-def test_nucleus_keeps_the_fewest_tokens_that_reach_the_mass() -> None:
-    scores = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log().double()
-    kept = _nucleus(scores, torch.tensor([0.7], dtype=torch.float64)).isfinite()
-    assert kept.tolist() == [[True, True, False, False]]
 
 
 def test_shared_prefixes_are_computed_once_and_everything_is_booked(tiny_policy: Policy) -> None:

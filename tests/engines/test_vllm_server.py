@@ -17,6 +17,7 @@ from gpo_lightning.engines.vllm_launch import Child, Launch, _free_port
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy import Policy, PolicyConfig
 from tests.conftest import disturb, lora
+from tests.engines.definitions import check_log_probs, check_stop_texts, check_stop_tokens
 from tests.engines.test_agreement import PREFIX, largest_gap, requests, trainer_logprobs
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
@@ -122,6 +123,13 @@ def test_behaviour_logprobs_are_those_after_temperature(engine: VLLMServer, poli
     with torch.no_grad():
         ours = policy.logprobs(ids, torch.ones_like(ids), mask, temperature=0.5)[0, len(PREFIX) :]
     assert (ours - torch.tensor(made.logprobs)).abs().max() < 1e-3
+
+
+def test_the_server_draws_by_the_definitions(engine: VLLMServer, policy: Policy) -> None:
+    engine.sync(policy, 0)
+    check_log_probs(engine, policy)
+    check_stop_texts(engine, policy)
+    check_stop_tokens(engine)
 
 
 def test_work_goes_on_while_others_run_and_cancelled_requests_are_forgotten(engine: VLLMServer, policy: Policy) -> None:
