@@ -4,6 +4,7 @@ Installed as ``gpo_lightning.callbacks``. Nothing here changes what is learnt.
 """
 
 from gpo_lightning.callbacks.benchmark_evaluation import BenchmarkEvaluation
+from gpo_lightning.callbacks.compute_log import ComputeLog
 from gpo_lightning.callbacks.exact_success import ExactSuccess
 from gpo_lightning.callbacks.metrics_log import MetricsLog
 from gpo_lightning.callbacks.model_export import ModelExport
@@ -16,6 +17,7 @@ from gpo_lightning.callbacks.watched_problems import WatchedProblems
 
 __all__ = [
     "BenchmarkEvaluation",
+    "ComputeLog",
     "ExactSuccess",
     "MetricsLog",
     "ModelExport",

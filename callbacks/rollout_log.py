@@ -8,14 +8,31 @@ from typing import TYPE_CHECKING, Any
 
 from lightning import Callback, Trainer
 
+from gpo_lightning.callbacks.logged import Row, log_table
 from gpo_lightning.engines import Purpose
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.evaluation import explorer
+from gpo_lightning.evaluation.explorer.texts import Texts
+from gpo_lightning.experience.groups import groups
 from gpo_lightning.rollouts import RolloutTree, gather, write_trees
 from gpo_lightning.runs import run_directory
 
 if TYPE_CHECKING:
     from gpo_lightning.module import GPOModule
+
+
+COMPLETIONS = (
+    "problem",
+    "prompt",
+    "completion",
+    "reward",
+    "success",
+    "answer",
+    "gold",
+    "critical step",
+    "critical text",
+    "step advantage",
+)
 
 
 class RolloutLog(Callback):
@@ -25,17 +42,21 @@ class RolloutLog(Callback):
 
     Scalars: ``rewards/NAME`` and ``rewards/NAME_spread`` (mean and standard deviation over the responses sampled from
     the prompt, for each reward function and for their sum, ``rewards/reward``), ``rollouts/success_PURPOSE`` and
-    ``rollouts/tokens_PURPOSE`` (mean length), ``rollouts/truncated``, and ``count/EVENT`` for everything that was
-    skipped, left out or could not be graded.
+    ``rollouts/tokens_PURPOSE`` (mean length), ``rollouts/truncated``, ``rollouts/entropy``,
+    ``rollouts/uniform_groups``, and ``count/EVENT`` for everything that was skipped, left out or could not be graded.
+    A table, ``rollouts/completions``, shows some responses with their rewards and critical steps in every logger.
 
     Args:
         page_every: iterations from page to page; the last iteration has one as well. 0 writes none.
+        completions: responses in an iteration's table, one a problem; 0 for no table.
     """
 
-    def __init__(self, page_every: int = 1) -> None:
-        if page_every < 0:
-            raise ConfigError(f"RolloutLog: page_every is {page_every}; it must not be negative.")
-        self.page_every = page_every
+    def __init__(self, page_every: int = 1, completions: int = 4) -> None:
+        if page_every < 0 or completions < 0:
+            raise ConfigError(
+                f"RolloutLog: page_every is {page_every} and completions {completions}; neither may be negative."
+            )
+        self.page_every, self.completions = page_every, completions
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         rollouts = pl_module.data.rollouts
@@ -51,8 +72,10 @@ class RolloutLog(Callback):
             copyfile(page, directory / "report.html")
         counts = sum(gather([rollouts.counts] if rollouts else []), Counter[str]())
         samples, rewards = gather(sample_figures(trees)), gather(reward_figures(trees))
+        log_table(trainer, "rollouts/completions", COMPLETIONS, completion_rows(trees[: self.completions], pl_module))
         pl_module.log_dict(
             rollout_scalars(samples)
+            | group_scalars(gather(group_figures(trees)), gather(surprises(trees)))
             | reward_scalars(rewards)
             | {f"count/{event}": float(count) for event, count in counts.items()},
             on_step=False,
@@ -94,6 +117,52 @@ def reward_figures(trees: Sequence[RolloutTree]) -> list[tuple[str, float]]:
     drawn = [tree.samples[index] for tree in trees for index in tree.trajectories]
     named = [(name, value) for sample in drawn for name, value in {**sample.parts, "reward": sample.reward}.items()]
     return [(name, value) for name, value in named if value is not None]
+
+
+def group_figures(trees: Sequence[RolloutTree]) -> list[bool]:
+    """Of each group of at least two graded responses, whether all its rewards are equal."""
+    outcomes = [
+        [sample.reward for sample in group.samples if sample.reward is not None]
+        for group in groups(trees, ("critical", "frontier", "prompt"))
+    ]
+    return [len(set(rewards)) == 1 for rewards in outcomes if len(rewards) > 1]
+
+
+def surprises(trees: Sequence[RolloutTree]) -> list[tuple[float, int]]:
+    """Negative rollout log-probs summed over each response sampled from the prompt, and its tokens."""
+    drawn = [tree.samples[index] for tree in trees for index in tree.trajectories]
+    return [(-sum(sample.logprobs), len(sample.logprobs)) for sample in drawn]
+
+
+def group_scalars(uniform: Sequence[bool], surprise: Sequence[tuple[float, int]]) -> dict[str, float]:
+    """Share of groups that teach nothing, and entropy a token.
+
+    The mean surprise of tokens drawn from a distribution is an unbiased estimate of its entropy.
+
+    >>> group_scalars([True, False], [(3.0, 2), (1.0, 2)])
+    {'rollouts/uniform_groups': 0.5, 'rollouts/entropy': 1.0}
+    """
+    scalars = {"rollouts/uniform_groups": fmean(uniform)} if uniform else {}
+    tokens = sum(count for _, count in surprise)
+    return scalars | ({"rollouts/entropy": sum(total for total, _ in surprise) / tokens} if tokens else {})
+
+
+def completion_rows(trees: Sequence[RolloutTree], module: "GPOModule") -> list[Row]:
+    """One response of each tree for the table: one that was searched, if there is one."""
+    texts, rows = Texts(module.policy.tokenizer), list[Row]()
+    for tree in trees:
+        curve = tree.curves[0] if tree.curves else None
+        drawn = [tree.samples[index] for index in tree.trajectories]
+        sample = next((each for each in drawn if curve is None or each.tokens == curve.tokens), None)
+        if sample is None:
+            continue
+        critical = (None, None, None)
+        if curve is not None:
+            critical = (curve.critical, texts.steps(curve)[curve.critical], curve.advantages[curve.critical])
+        asked = tree.problem.prompt or "\n".join(message.content for message in tree.problem.messages)
+        verdict = (sample.reward, sample.success, sample.answer, tree.problem.answer)
+        rows.append((tree.problem.id, asked, texts.response(sample), *verdict, *critical))
+    return rows
 
 
 def reward_scalars(figures: Sequence[tuple[str, float]]) -> dict[str, float]:

@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 SCALARS: dict[str, dict[str, str]] = {
     "Training, mean over the iteration": {
         "train/loss": "The objective that is minimised. Near 0 for group-relative losses, whose advantages sum to 0.",
+        "train/learning_rate": "Learning rate of the iteration's last optimiser step (ComputeLog).",
         "train/grad_norm": "Norm of the gradient before clipping, over all trainable weights.",
         "train/clip_fraction": "Share of tokens whose gradient the surrogate cuts, wholly or in part.",
         "train/ratio_max": "Largest probability ratio of a token between the policy now and as it sampled.",
@@ -28,6 +29,8 @@ SCALARS: dict[str, dict[str, str]] = {
         "rollouts/success_*": "Mean reward of samples, probes, resets: of graded ones.",
         "rollouts/tokens_*": "Mean length of what was drawn, in tokens.",
         "rollouts/truncated": "Share of responses that were cut by the token limit.",
+        "rollouts/entropy": "Entropy a token, in nats: the mean negative log-prob of sampled tokens.",
+        "rollouts/uniform_groups": "Share of groups whose rewards are all equal, so that they teach nothing.",
     },
     "Rewards": {
         "rewards/*_spread": "Standard deviation of what a reward function gave in the iteration.",
@@ -65,9 +68,23 @@ SCALARS: dict[str, dict[str, str]] = {
     "Compute": {
         "compute/generated": "Tokens generated so far, for all purposes (TokenBudget).",
         "compute/prefilled": "Prompt tokens read so far, less those found in a cache (TokenBudget).",
+        "compute/tokens_per_second": "Tokens generated a second of rollouts, over all ranks (ComputeLog).",
+        "compute/tokens_per_useful_group": "Tokens generated for each group whose rewards differ (ComputeLog).",
+        "compute/tokens_*": "Tokens generated in the iteration, by purpose, over all ranks (ComputeLog).",
+        "compute/seconds_*": "Seconds of the iteration, by phase, of the first rank (ComputeLog).",
     },
     "From Lightning": {"lr-*": "Learning rate (LearningRateMonitor).", "epoch": "Iterations so far."},
 }
+
+
+RECORDS: dict[str, str] = {
+    "steps/advantage": "Histogram: advantage of every step that was valued.",
+    "steps/value": "Histogram: value before every step.",
+    "critical/advantage": "Histogram: advantage of the chosen steps.",
+    "critical/position": "Histogram: where the chosen steps lie, from 0 (first) to 1 (last).",
+    "rollouts/completions": "Table: some responses with prompt, rewards, answers, and their critical step.",
+}
+"""What is logged beside scalars."""
 
 
 def meaning(name: str) -> str | None:

@@ -1,10 +1,11 @@
 """Logs how step advantages are distributed, and where and how large the critical steps are."""
 
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from typing import TYPE_CHECKING
 
-import torch
 from lightning import Callback, Trainer
 
+from gpo_lightning.callbacks.logged import log_histograms
 from gpo_lightning.rollouts import gather
 from gpo_lightning.rollouts.tree import ValueCurve
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class StepAdvantages(Callback):
-    """TensorBoard histograms and scalars of each iteration's explored trajectories.
+    """Histograms, in every logger, and scalars of each iteration's explored trajectories.
 
     Histograms: ``steps/advantage`` (every step), ``steps/value`` (every prefix), ``critical/advantage`` and
     ``critical/position`` (0: first step, 1: last). Scalars: their means, under the same names with ``_mean``.
@@ -24,14 +25,10 @@ class StepAdvantages(Callback):
         curves = gather([curve for tree in rollouts.trees for curve in tree.curves] if rollouts else [])
         if not curves:
             return
-        distributions = {name: torch.tensor(values) for name, values in step_distributions(curves).items()}
-        means = {f"{name}_mean": values.mean() for name, values in distributions.items()}
+        distributions = step_distributions(curves)
+        means = {f"{name}_mean": fmean(values) for name, values in distributions.items()}
         pl_module.log_dict(means, on_step=False, on_epoch=True, batch_size=1)
-        for logger in trainer.loggers:
-            experiment: Any = getattr(logger, "experiment", None)
-            if trainer.is_global_zero and hasattr(experiment, "add_histogram"):
-                for name, values in distributions.items():
-                    experiment.add_histogram(name, values, global_step=trainer.global_step)
+        log_histograms(trainer, distributions)
 
 
 def step_distributions(curves: list[ValueCurve]) -> dict[str, list[float]]:

@@ -20,6 +20,7 @@ from gpo_lightning.errors import ConfigError
 from gpo_lightning.evaluation_data import EvaluationData
 from gpo_lightning.experience import Batch, ExperienceBuilder
 from gpo_lightning.experience.demonstration import solution_trees
+from gpo_lightning.hyperparameters import plain, shortened
 from gpo_lightning.policy import Policy
 from gpo_lightning.problems import LabelledTrajectory, Problem, ProblemSource
 from gpo_lightning.problems.labelled import LabelledSource
@@ -120,6 +121,16 @@ class RolloutDataModule(EvaluationData):
             )
         if micro_batch < 1 or refresh_every < 1:
             raise ConfigError("data.micro_batch and data.refresh_every must be at least 1.")
+
+        self.save_hyperparameters(self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        """The arguments as plain values, for loggers."""
+        names = ("problems", "plan", "sampling", "segmenter", "search", "selector", "starts", "micro_batch")
+        more = ("refresh_every", "saved", "evaluation", "evaluation_samples", "seed")
+        arguments = {name: getattr(self, name) for name in (*names, *more)}
+        arguments |= {"engine": self._made_by, "experience": self._experience}
+        return shortened({name: plain(value) for name, value in arguments.items()})
 
     def setup(self, stage: str) -> None:
         trainer = cast(Trainer, self.trainer)

@@ -30,7 +30,8 @@ def plain(value: Any) -> Any:
         case list() | tuple():
             return [plain(each) for each in cast(list[Any], value)]
         case _ if isinstance(value, Mapping):
-            return {str(key): plain(each) for key, each in cast(Mapping[Any, Any], value).items()}
+            named = ((plain(key) if inspect.isroutine(key) else key, each) for key, each in value.items())  # pyright: ignore
+            return {str(key): plain(each) for key, each in named}
         case partial():
             call = cast(partial[Any], value)
             return {"class_path": class_path(call.func), "init_args": plain(call.keywords)}
@@ -69,3 +70,17 @@ def _named(value: Any, field: Field[Any]) -> bool:
         return True
     default = field.default if field.default_factory is MISSING else field.default_factory()
     return bool(getattr(value, field.name) != default)
+
+
+def shortened(value: Any, most: int = 50) -> Any:
+    """The same plain value, but for lists of more than ``most`` items, such as data sets, which only say how many.
+
+    >>> shortened({"rows": list(range(1000)), "k": [1, 4]})
+    {'rows': '1000 items', 'k': [1, 4]}
+    """
+    if isinstance(value, dict):
+        return {name: shortened(each, most) for name, each in cast(dict[str, Any], value).items()}
+    if isinstance(value, list):
+        items = cast(list[Any], value)
+        return f"{len(items)} items" if len(items) > most else [shortened(each, most) for each in items]
+    return value

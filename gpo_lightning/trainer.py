@@ -18,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
 
+from gpo_lightning.callbacks.logged import log_configuration
 from gpo_lightning.callbacks.rollout_progress import RolloutProgress
 from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError, Interrupted
@@ -79,6 +80,8 @@ class GPOTrainer(Trainer):
         train_dataloaders, datamodule = _data(train_dataloaders, datamodule)
         check_strategy(self)
         with self._in_run(ckpt_path, run, resume_with or []) as begin:
+            if self.settings and _first():
+                log_configuration(self.loggers, self.settings)
             self._fit(model, train_dataloaders, val_dataloaders, datamodule, begin)
             if self.run is not None:
                 self.run.finish(cast(Any, self.fit_loop.epoch_progress.current).processed)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gpo_lightning import GPOCLI, GPOModule, GPOTrainer, RolloutDataModule
-from gpo_lightning.callbacks.scalars import SCALARS
+from gpo_lightning.callbacks.scalars import RECORDS, SCALARS
 
 PAGES = Path(__file__).parents[1] / "docs/reference"
 _INTRODUCTION = """# Configuration
@@ -27,8 +27,9 @@ prints all of a run. Keys of `trainer` not named here are
 """
 _METRICS = """# Metrics
 
-Every scalar that a run logs, to TensorBoard or any other logger of Lightning's, and to `metrics/iteration-0000.json` in
-the run's folder. Made from the code by `make docs`; a test compares the names with what every loss logs.
+Every scalar, histogram and table that a run logs, to TensorBoard, W&B, MLflow, CSV or any other logger of Lightning's;
+scalars also to `metrics/iteration-0000.json` in the run's folder. Made from the code by `make docs`; a test compares
+the names with what every loss logs.
 """
 
 
@@ -78,9 +79,9 @@ def metrics() -> str:
     """The page of logged scalars."""
 
     def tables() -> Iterator[str]:
-        for group, entries in SCALARS.items():
+        for group, entries in {**SCALARS, "Histograms and tables": RECORDS}.items():
             rows = (f"| `{name}` | {said} |" for name, said in entries.items())
-            yield f"## {group}\n\n| scalar | |\n|---|---|\n" + "\n".join(rows)
+            yield f"## {group}\n\n| name | |\n|---|---|\n" + "\n".join(rows)
 
     return "\n\n".join([_METRICS.strip(), *tables()]) + "\n"
 
