@@ -1,11 +1,11 @@
-"""Says what the rollout phase is doing, how fast, and how much is left."""
+"""Says what a run is doing, how fast, and how much is left."""
 
-from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning import Callback, Trainer
 from rich.console import Console
 
+from gpo_lightning.callbacks.display import Display, LiveBar, PlainLines
 from gpo_lightning.rollouts import Progress
 
 if TYPE_CHECKING:
@@ -14,39 +14,41 @@ if TYPE_CHECKING:
 
 
 class RolloutProgress(Callback):
-    """Prints a line every few seconds of a rollout phase, and one for each finished iteration.
+    """One bar of what is done now: engine starting, sampling, valuing, resetting, learning, evaluating.
+
+    It stands in the place of Lightning's own bar, and lives while nothing has finished yet. Where there is no
+    terminal, or ``trainer.enable_progress_bar`` is false, plain lines say the same every few seconds. Each finished
+    iteration leaves a line. ``GPOTrainer`` adds one where there is none.
 
     Args:
-        every_seconds: time between lines within a phase.
+        every_seconds: time between plain lines.
     """
 
     def __init__(self, every_seconds: float = 10.0) -> None:
         self.every_seconds = every_seconds
         self._console = Console(stderr=True)
-        self._phase, self._begin, self._last = "", 0.0, 0.0
+        self._display: Display = PlainLines(self._console, every_seconds)
 
-    def report(self, data: "RolloutDataModule") -> None:
-        """Follow the rollouts of a data module, with or without a trainer around it."""
-        data.listener = self._listen
+    def report(self, data: "RolloutDataModule", live: bool = True) -> None:
+        """Follow the rollouts of a data module, with or without a trainer around it, until :meth:`close`."""
+        if live and self._console.is_terminal:
+            self._display = LiveBar(self._console)
+        data.listener = self._display.show
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._display.close()
 
     def setup(self, trainer: Trainer, pl_module: "GPOModule", stage: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         if trainer.is_global_zero:
-            self.report(pl_module.data)
+            lightnings = trainer.progress_bar_callback
+            self.report(pl_module.data, live=lightnings is not None)
+            if lightnings is not None:
+                lightnings.disable()
 
-    def _listen(self, progress: Progress) -> None:
-        now = perf_counter()
-        if progress.phase != self._phase or progress.done <= 1:
-            self._phase, self._begin, self._last = progress.phase, now, now
-        if now - self._last < self.every_seconds or now == self._begin:
-            return
-        self._last = now
-        rate = progress.done / (now - self._begin)
-        left = (progress.asked - progress.done) / rate
-        speed = progress.tokens / (now - self._begin)
-        self._console.print(
-            f"  {progress.phase}: {progress.done:,} of {progress.asked:,}, {speed:,.0f} tokens/s, {left:,.0f} s left",
-            highlight=False,
-        )
+    def on_train_batch_start(self, trainer: Trainer, pl_module: "GPOModule", batch: Any, batch_idx: int) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if trainer.is_global_zero:
+            self._display.show(Progress("learning", batch_idx, int(trainer.num_training_batches), 0))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         rollouts = pl_module.data.rollouts
@@ -62,3 +64,9 @@ class RolloutProgress(Callback):
             f"{curves:,} critical steps, {rollouts.counts['examples']:,} examples, {seconds:.1f} s of rollouts",
             highlight=False,
         )
+
+    def on_exception(self, trainer: Trainer, pl_module: "GPOModule", exception: BaseException) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.close()
+
+    def teardown(self, trainer: Trainer, pl_module: "GPOModule", stage: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.close()

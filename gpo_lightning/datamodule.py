@@ -194,6 +194,7 @@ class RolloutDataModule(EvaluationData):
     def _serve(self, policy: Policy, version: int, problems: Sequence[Problem], sampling: Sampling) -> None:
         """Have the engine, started if need be, serve ``policy``'s present weights; and first check what is asked."""
         self._engine.expect(self._longest(policy, problems, sampling))
+        self.tell("engine")
         with isolate_rng():
             self._loop(policy, self.problems).serve(policy, version, self.clock)
         if not self._announced:
@@ -298,6 +299,7 @@ class RolloutDataModule(EvaluationData):
         examples = builder.build(self.rollouts.trees, skipped)
         # Set, not added: rollouts that are learnt from again are built again.
         self.rollouts.counts = Counter({**self.rollouts.counts, **skipped, "examples": len(examples)})
+        self.tell("scoring")
         with self.clock("old log-probs" if module.loss.needs_old_logprobs else "batches"):
             batches = make_batches(
                 examples,

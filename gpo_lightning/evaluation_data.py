@@ -16,7 +16,7 @@ from gpo_lightning.policy import Policy
 from gpo_lightning.problems import Problem, ProblemSource
 from gpo_lightning.rollouts import RolloutTree
 from gpo_lightning.rollouts.clock import Clock
-from gpo_lightning.rollouts.progress import ProgressListener
+from gpo_lightning.rollouts.progress import Progress, ProgressListener
 from gpo_lightning.rollouts.seeds import derive_seed
 from gpo_lightning.training import OpaqueBatch
 
@@ -49,6 +49,11 @@ class EvaluationData(LightningDataModule):
     def _serve(self, policy: Policy, version: int, problems: Sequence[Problem], sampling: Sampling) -> None:
         """Have the engine serve ``policy``'s present weights."""
         raise NotImplementedError
+
+    def tell(self, phase: str) -> None:
+        """Say that a phase begins of which nobody knows how long it takes."""
+        if self.listener is not None:
+            self.listener(Progress(phase, 0, 0, 0))
 
     @cached_property
     def heldout(self) -> Benchmark:

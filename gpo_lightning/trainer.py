@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-from lightning import LightningDataModule, LightningModule, Trainer
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH  # pyright: ignore[reportPrivateUsage]
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher  # pyright: ignore
@@ -34,11 +34,14 @@ from gpo_lightning.runs.fit_loop import ResumableFitLoop
 from gpo_lightning.runs.identity import check_same, scheduled_job
 from gpo_lightning.runs.launcher import Launcher, hand_over, handed_over, started_by, take_back
 from gpo_lightning.runs.loggers import checkpoint_folders, folder_of_run, go_on_at, point_at, root_or_folder
+from gpo_lightning.runs.quiet import quiet
 from gpo_lightning.runs.resume import JOURNAL, Resumption, find_job, find_last, resumption
 from gpo_lightning.runs.run import Run
 from gpo_lightning.runs.signals import StopSignals, requeue, started_again, stopped
 from gpo_lightning.runs.strategy import check_origin, check_strategy
 from gpo_lightning.runs.watch import Watch
+
+quiet()
 
 
 class GPOTrainer(Trainer):
@@ -79,6 +82,8 @@ class GPOTrainer(Trainer):
         """
         train_dataloaders, datamodule = _data(train_dataloaders, datamodule)
         check_strategy(self)
+        if self.progress_bar_callback is not None and not any(isinstance(c, RolloutProgress) for c in _callbacks(self)):
+            _callbacks(self).append(RolloutProgress())
         with self._in_run(ckpt_path, run, resume_with or []) as begin:
             if self.settings and _first():
                 log_configuration(self.loggers, self.settings)
@@ -269,7 +274,8 @@ class GPOTrainer(Trainer):
             labelled: responses with a known first mistake, to look for it in them instead of in the policy's own.
         """
         self._load(model, ckpt_path)
-        RolloutProgress().report(datamodule)
+        progress = RolloutProgress()
+        progress.report(datamodule)
         datamodule.journal_in(output / JOURNAL)
         try:
             if labelled is None:
@@ -285,6 +291,7 @@ class GPOTrainer(Trainer):
             # Nobody will ask the journal again.
             datamodule.teardown("explore")
         finally:
+            progress.close()
             datamodule.close()
         curves = sum(len(tree.curves) for tree in rollouts.trees)
         print(f"{len(rollouts.trees)} problems, {curves} trajectories explored.")
@@ -310,7 +317,8 @@ class GPOTrainer(Trainer):
             ckpt_path: checkpoint whose trained weights are examined.
         """
         self._load(model, ckpt_path)
-        RolloutProgress().report(datamodule)
+        progress = RolloutProgress()
+        progress.report(datamodule)
         try:
             searched = datamodule.starts.searches and datamodule.plan.reset_probability > 0
             made = [datamodule.explore(model.policy, i).trees for i in range(iterations)] if searched else []
@@ -318,6 +326,7 @@ class GPOTrainer(Trainer):
             frontier = [datamodule.explore(model.policy, i).trees for i in range(iterations)]
             found = diagnose(model.policy, frontier, made)
         finally:
+            progress.close()
             datamodule.close()
         print("\n".join([found.table(), "", *found.advice()]))
         return found
@@ -367,6 +376,10 @@ def _data(loaders: Any, datamodule: LightningDataModule | None) -> tuple[Any, Li
         f"GPOTrainer.fit needs a RolloutDataModule, and was given {type(given).__name__}: the policy makes the data it "
         "learns from. Write GPOTrainer().fit(module, RolloutDataModule(problems=...))."
     )
+
+
+def _callbacks(trainer: Trainer) -> list[Callback]:
+    return cast(Any, trainer).callbacks
 
 
 def _first() -> bool:

@@ -9,9 +9,10 @@ class Progress:
     """How far a phase is.
 
     Args:
-        phase: ``sample``, ``probe``, ``reset`` or ``evaluation``.
-        done: continuations finished.
-        asked: continuations asked for so far.
+        phase: ``sample``, ``probe``, ``reset``, ``evaluation``; ``engine`` while one starts or takes new weights,
+            ``scoring`` and ``learning`` in the trainer.
+        done: continuations, or batches, finished.
+        asked: those asked for so far; 0 where nobody knows.
         tokens: tokens generated in this phase.
     """
 

@@ -73,6 +73,8 @@ class RequestPool:
             request = Request(tree.prompt + prefix, room, self._sampling, self._purpose, seed)
             self._in_flight[self._engine.submit(request)] = (tree, prefix)
             self._asked[place] += 1
+        if count:
+            self._tell()
 
     @property
     def in_flight(self) -> int:
@@ -109,10 +111,14 @@ class RequestPool:
             self._count(completion, text, grade)
             tree.add(self._sample(tree.problem, prefix, completion, text, grade))
             grown[id(tree)] = tree
-        if self._listener is not None and grown:
+        if grown:
+            self._tell()
+        return list(grown.values())
+
+    def _tell(self) -> None:
+        if self._listener is not None:
             asked = self._asked.total()
             self._listener(Progress(self._purpose, asked - len(self._in_flight), asked, self._tokens))
-        return list(grown.values())
 
     def _text(self, tokens: Prefix) -> str:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
