@@ -1,6 +1,10 @@
 """Which continuations are learnt from together, and in what order."""
 
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
 
 from gpo_lightning.experience import Row
 from gpo_lightning.experience.groups import groups
@@ -82,3 +86,15 @@ def test_the_kept_prefix_is_state_and_where_asked_action() -> None:
     assert group.row(sample) == Row((*tree.prompt, 4), (9,), (-0.7,))
     drawn = tree.samples[0].logprobs[:1]
     assert group.row(sample, prefix_loss=True) == Row(tree.prompt, (4, 9), (*drawn, -0.7))
+
+
+LOSSES = sorted((Path(__file__).parents[2] / "configs" / "loss").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", LOSSES, ids=lambda path: path.stem)
+def test_every_loss_configuration_learns_from_all_groups_that_start_states_make(path: Path) -> None:
+    experience = yaml.safe_load(path.read_text()).get("data", {}).get("experience") or {}
+    starts = experience.get("init_args", {}).get("starts") if isinstance(experience, dict) else None
+    at_critical_steps_alone = path.stem == "step_dpo"  # its form
+    assert starts in (None, ["critical"] if at_critical_steps_alone else ["critical", "frontier", "prompt"])
+    assert len(LOSSES) > 20
