@@ -47,28 +47,38 @@ class Pool:
             self._cores.put(core)
 
 
-def tuned(pool: Pool, study: Study) -> Rates:
-    """The learning rate of every arm on every task: the greatest area on the tuning seeds."""
+def tune(pool: Pool, study: Study) -> None:
+    """Run every arm at every learning rate on the tuning seeds."""
     places = [(task, arm) for task in study.tasks for arm in study.arms_of(task)]
-    if not study.rates:
-        return dict.fromkeys(places)
-    tried = {
-        (place, rate): [pool.start(*place, seed, rate) for seed in study.tuning_seeds]
-        for place in places
-        for rate in study.rates
-    }
-    areas = {key: mean(paired.area(its.result(), study.tokens / 2) for its in found) for key, found in tried.items()}
-    chosen = {place: max(study.rates, key=lambda rate: areas[place, rate]) for place in places}
-    study.folder.mkdir(parents=True, exist_ok=True)
-    kept = [[*place, rate] for place, rate in chosen.items()]
-    (study.folder / "rates.json").write_text(json.dumps(kept, indent=1))
-    return dict(chosen)
+    started = [
+        pool.start(*place, seed, rate) for place in places for rate in study.rates for seed in study.tuning_seeds
+    ]
+    for its in started:
+        its.result()
+
+
+def rates_of(study: Study) -> Rates:
+    """The learning rate of every arm on every task: the greatest area on the tuning seeds, of the rates that have run.
+
+    The area goes to the end of the budget, so that a rate at which a policy soars and then collapses is not taken.
+    """
+    chosen: Rates = {}
+    for task in study.tasks:
+        for arm in study.arms_of(task):
+            areas: dict[float, float] = {}
+            for rate in study.rates:
+                folders = [folder_of(study, task, arm, seed, rate) for seed in study.tuning_seeds]
+                if all((folder / "finished").exists() for folder in folders):
+                    areas[rate] = mean(paired.area(points(folder), study.tokens) for folder in folders)
+            chosen[task, arm] = max(areas, key=lambda rate: areas[rate]) if areas else None
+    return chosen
 
 
 def all_runs(study: Study) -> tuple[Curves, Rates]:
     """Every run of a study; seed by seed, so that a study that is stopped has whole pairs."""
     pool = Pool(study)
-    rates = tuned(pool, study)
+    tune(pool, study)
+    rates = rates_of(study)
     started = {
         (task, arm, seed): pool.start(task, arm, seed, rates[task, arm])
         for task in study.tasks
@@ -83,13 +93,10 @@ def all_runs(study: Study) -> tuple[Curves, Rates]:
 
 def so_far(study: Study) -> tuple[Curves, Rates]:
     """What is finished of a study: on each task the seeds that every arm has run."""
-    kept = study.folder / "rates.json"
-    known = {(task, arm): rate for task, arm, rate in json.loads(kept.read_text())} if kept.exists() else {}
     curves: Curves = {}
-    rates: Rates = {}
+    rates = rates_of(study)
     for task in study.tasks:
         arms = study.arms_of(task)
-        rates |= {(task, arm): known.get((task, arm)) for arm in arms}
         by_seed = [[folder_of(study, task, arm, seed, rates[task, arm]) for arm in arms] for seed in study.seeds]
         whole = [folders for folders in by_seed if all((folder / "finished").exists() for folder in folders)]
         if whole:

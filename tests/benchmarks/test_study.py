@@ -1,6 +1,9 @@
 """The study's figures: curves, paired comparisons, and the options that its files make."""
 
+import json
+import runpy
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,8 @@ sys.path.insert(0, str(ROOT / "benchmarks" / "study"))
 
 import paired
 
-from runs import Point, Study, command
+import runs
+from runs import Point, Study, command, folder_of
 
 CURVE = [Point(0.1, 0, 0, 0), Point(0.3, 100, 5, 1), Point(0.7, 200, 9, 2)]
 
@@ -38,7 +42,25 @@ def test_holm_corrects_the_smallest_most_and_keeps_the_order() -> None:
     assert paired.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
 
 
-@pytest.mark.parametrize("name", ["compare", "full"])
+def test_a_rate_at_which_success_soars_and_then_collapses_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main = runpy.run_path(str(ROOT / "benchmarks" / "study" / "__main__.py"))
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    study = Study("s", 100, [0], 0.5, [], {"t": []}, {"arm": []}, rates=[0.1, 0.2, 0.3], tuning_seeds=[9])
+    for rate, curve in {0.1: (0.1, 0.3, 0.8), 0.2: (0.1, 0.5, 0.0)}.items():
+        exact = folder_of(study, "t", "arm", 9, rate) / "last" / "exact"
+        exact.mkdir(parents=True)
+        for step, success in enumerate(curve):
+            (exact / f"after-{step}.json").write_text(json.dumps(asdict(Point(success, 50 * step, 0, step))))
+        (exact.parents[1] / "finished").touch()
+    assert main["rates_of"](study) == {("t", "arm"): 0.1}, "0.3 has not run"
+
+
+STUDIES = sorted(path.stem for path in (ROOT / "benchmarks" / "study").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", STUDIES)
 def test_every_arm_of_a_study_names_files_that_there_are(name: str) -> None:
     study = Study.read(ROOT / "benchmarks" / "study" / f"{name}.yaml")
     for task in study.tasks:
