@@ -55,6 +55,11 @@ SCALARS: dict[str, dict[str, str]] = {
         "count/cancelled": "Probes given up because they could not change the choice any more.",
         "count/refilled": "Fresh problems drawn in the place of groups that were all right or all wrong.",
         "count/uniform_group": "Groups without a signal, because all their rewards are equal.",
+        "count/moved_group": "Problems with a group that starts where data.starts chose, without a search.",
+        "count/group_stays_at_prompt": "Problems without one: the prompt is the best start, or nothing else could be.",
+        "count/no_start_source": "Of those, groups to be moved without a solution, success or failure to start in.",
+        "count/no_start_inside": "Of those, groups whose response to start in has no step boundary in the right place.",
+        "count/state_key_failed": "Responses whose states are unknown because the problem source's state_key raised.",
         "count/*": "Whatever else was left out of the examples, by the reason why.",
     },
     "Evaluation": {

@@ -313,7 +313,8 @@ class RolloutLoop:
     def _starts(self, tree: RolloutTree, iteration: int, counts: Counter[str]) -> list[tuple[int, ...]]:
         """Where groups of a problem start beside the prompt."""
         draw = derived_random(self.seed, iteration, "starts", tree.problem.id)
-        attempts = Attempts(tree, self._boundaries, partial(self._solution, tree), partial(self._first_wrong, tree))
+        solution, first_wrong = partial(self._solution, tree), partial(self._first_wrong, tree)
+        attempts = Attempts(tree, self._boundaries, solution, first_wrong, counts)
         prefixes = self.starts.prefixes(attempts, draw)
         if not self.starts.searches:
             counts["moved_group" if prefixes else "group_stays_at_prompt"] += 1

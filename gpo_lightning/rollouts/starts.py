@@ -5,8 +5,9 @@ the time it teaches most. Finding such a prefix costs no probes: the group's own
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import log
 from random import Random
 from typing import Literal
@@ -34,6 +35,7 @@ class Attempts:
     boundaries: Callable[[Sample], tuple[int, ...]]
     solution: Callable[[], Sample | None] = lambda: None
     first_wrong: Callable[[Sample], int | None] = lambda sample: None
+    counts: Counter[str] = field(default_factory=Counter[str])
 
     @property
     def success(self) -> float | None:
@@ -132,11 +134,13 @@ class Frontier(StartStates):
         rate = max(success if rare else 1 - success, 0.5 / drawn)
         chosen = self._choose(attempts, draw) if rare else _one(attempts.responses(right=False), draw)
         if chosen is None:
+            attempts.counts["no_start_source"] += 1
             return []
         boundaries = attempts.boundaries(chosen)
         depth = frontier_depth(len(boundaries) - 1, rate, self.target)
         depths = [depth + shift for shift in _around(self.groups)]
         kept = [d for d in depths if 0 < d < len(boundaries) - 1]
+        attempts.counts["no_start_inside"] += not kept
         return [chosen.tokens[: boundaries[d]] for d in dict.fromkeys(kept)]
 
     def _choose(self, attempts: Attempts, draw: Random) -> Sample | None:

@@ -8,10 +8,20 @@ from typing import Any
 
 import pytest
 
-from gpo_lightning.critical import ChangePoint, Exhaustive, MaxAdvantage, MinAdvantage, Newline, NoSearch, RandomStep
+from gpo_lightning.critical import (
+    ChangePoint,
+    Exhaustive,
+    MaxAdvantage,
+    MinAdvantage,
+    Newline,
+    NoSearch,
+    RandomStep,
+    Segmenter,
+)
 from gpo_lightning.engines import Purpose, Sampling, Scripted
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.evaluation.labelled_errors import errors_found
+from gpo_lightning.experience import PolicyGradient
 from gpo_lightning.experience.groups import Group, groups
 from gpo_lightning.problems import LabelledTrajectory, Parities, Problem, ProblemSource
 from gpo_lightning.rewards import Grade, Grader, MarkedAnswer
@@ -374,7 +384,7 @@ class TestStarts:
 
     source = Parities(steps=4, train_size=12)
 
-    def rollouts(self, starts: StartStates, wrong: float) -> Any:
+    def rollouts(self, starts: StartStates, wrong: float, segmenter: Segmenter = Newline(min_tokens=1)) -> Any:
         right = {p.prompt: f"{p.solution}" for p in self.source.train()}
 
         def policy(tokens: tuple[int, ...]) -> Mapping[int, float]:
@@ -391,7 +401,7 @@ class TestStarts:
             self.source,
             RolloutPlan(problems=12, group_size=8, resets=4),
             Sampling(max_tokens=40),
-            Newline(min_tokens=1),
+            segmenter,
             NoSearch(),
             MaxAdvantage(),
             starts=starts,
@@ -413,6 +423,24 @@ class TestStarts:
         rollouts = self.rollouts(Frontier(), wrong=0.5)
         stayed = [tree for tree in rollouts.trees if not any(its.start for its in tree.samples)]
         assert rollouts.counts["group_stays_at_prompt"] == len(stayed) > 6
+
+    @pytest.mark.parametrize(
+        ("starts", "segmenter", "reason"),
+        [
+            (Frontier(sources=["success"]), Newline(min_tokens=1), "no_start_source"),
+            (Frontier(), Newline(min_tokens=1000), "no_start_inside"),
+        ],
+        ids=["nothing ever succeeds and there is no solution", "steps cannot be cut"],
+    )
+    def test_a_group_that_cannot_be_moved_stays_at_the_prompt_and_the_reason_is_counted(
+        self, starts: StartStates, segmenter: Segmenter, reason: str
+    ) -> None:
+        rollouts = self.rollouts(starts, wrong=1.0, segmenter=segmenter)
+        assert rollouts.counts[reason] == rollouts.counts["group_stays_at_prompt"] == 12
+        assert all(len(tree.samples) == 8 and not any(its.start for its in tree.samples) for tree in rollouts.trees)
+        skipped: Counter[str] = Counter()
+        assert PolicyGradient().build(rollouts.trees, skipped) == []
+        assert skipped["uniform_group"] == 12
 
     def test_the_oracle_starts_before_the_first_wrong_line(self) -> None:
         rollouts = self.rollouts(FirstMistake(), wrong=0.5)
