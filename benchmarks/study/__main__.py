@@ -13,11 +13,13 @@ import json
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from queue import SimpleQueue
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
+import numpy as np
 import paired
 
 from runs import ROOT, Point, Study, folder_of, points, run
@@ -106,55 +108,72 @@ def so_far(study: Study) -> tuple[Curves, Rates]:
 
 def compare(study: Study, curves: Curves) -> list[dict[str, Any]]:
     """A row for each arm on each task, arms against the first one."""
-    rows: list[dict[str, Any]] = []
-    for task, arms in curves.items():
-        budget = min(its[-1].generated for found in arms.values() for its in found)
-        base = next(iter(arms.values()))
-        for arm, found in arms.items():
-            areas = [paired.area(its, budget) for its in found]
-            reached = [paired.tokens_to(its, study.threshold) for its in found]
-            row: dict[str, Any] = {
-                "task": task,
-                "arm": arm,
-                "at_start": mean(its[0].success for its in found),
-                "success": [mean(paired.success_at(its, share * budget) for its in found) for share in (0.25, 0.5, 1)],
-                "area": mean(areas),
-                "budget": budget,
-                "steps": mean(its[-1].steps for its in found),
-                "to_threshold": reached,
-            }
-            to_base = [paired.tokens_to(its, study.threshold) for its in base]
-            if arm != next(iter(arms)):
-                if len(found) > 1:
-                    row["p"] = paired.p_value([a - paired.area(b, budget) for a, b in zip(areas, base, strict=True)])
-                if None not in [*reached, *to_base]:
-                    row["ratio"] = paired.ratio([its or 0 for its in to_base], [its or 0 for its in reached])
-            rows.append(row)
-    for row, p in zip(
-        [row for row in rows if "p" in row], paired.holm([row["p"] for row in rows if "p" in row]), strict=True
-    ):
+    rows = [
+        row_of(study, task, arm, found, next(iter(arms.values())))
+        for task, arms in curves.items()
+        for arm, found in arms.items()
+    ]
+    compared = [row for row in rows if "p" in row]
+    for row, p in zip(compared, paired.holm([row["p"] for row in compared]), strict=True):
         row["p_corrected"] = p
     return rows
 
 
+def row_of(study: Study, task: str, arm: str, found: list[list[Point]], base: list[list[Point]]) -> dict[str, Any]:
+    """An arm's figures, and those of the base up to the same number of generated tokens.
+
+    A run that does not reach the threshold counts with all the tokens it generated: what its method needs is more.
+    """
+    budget = min(its[-1].generated for its in (*found, *base))
+    areas = [paired.area(its, budget) for its in found]
+    reached = [paired.tokens_to(its, study.threshold) for its in found]
+    row: dict[str, Any] = {
+        "task": task,
+        "arm": arm,
+        "at_start": mean(its[0].success for its in found),
+        "success": [mean(paired.success_at(its, share * budget) for its in found) for share in (0.25, 0.5, 1)],
+        "base_success": mean(paired.success_at(its, budget) for its in base),
+        "area": mean(areas),
+        "budget": budget,
+        "prefilled": mean(its[-1].prefilled / max(its[-1].generated, 1) for its in found),
+        "steps": mean(its[-1].steps for its in found),
+        "to_threshold": reached,
+    }
+    if found is not base:
+        spent, spent_by_base = (
+            [paired.tokens_to(its, study.threshold) or its[-1].generated for its in of] for of in (found, base)
+        )
+        row["ratio"] = paired.ratio(spent_by_base, spent)
+        if len(found) > 1:
+            row["p"] = paired.p_value([a - paired.area(b, budget) for a, b in zip(areas, base, strict=True)])
+    return row
+
+
 def show(study: Study, rows: list[dict[str, Any]]) -> None:
+    print("Success at the start, at 1/4, 1/2 and all of the generated tokens, and of the base there; mean over seeds.")
+    print("Tokens to the threshold: median; base / arm: geometric mean and 95 % interval, a run that does not reach it")
     print(
-        "Success at the start, and at 1/4, 1/2 and all of the generated tokens; each arm against the first of its task"
+        "counted with all its tokens; p of the areas, paired by seed, corrected for the number of comparisons (Holm)."
     )
     to = f"tokens to {study.threshold:.0%}"
-    print(f"{'task':12} {'arm':38} seeds start    1/4    1/2    all   area {to:>16}  base / arm, corrected p")
+    print(
+        f"{'task':10} {'arm':38} {'tokens':>7} start    1/4    1/2    all   base   area {to:>14} reached  base / arm  p"
+    )
     for row in rows:
-        levels = " ".join(f"{100 * value:6.1f}" for value in (row["at_start"], *row["success"], row["area"]))
-        reached = [its for its in row["to_threshold"] if its is not None]
-        to = f"{mean(reached):,.0f}" if len(reached) == len(row["to_threshold"]) else "not reached"
+        values = (row["at_start"], *row["success"], row["base_success"], row["area"])
+        levels = " ".join(f"{100 * value:6.1f}" for value in values)
+        reached, runs = [its for its in row["to_threshold"] if its is not None], len(row["to_threshold"])
+        middle = median([its or inf for its in row["to_threshold"]])
+        to = f"{middle:,.0f}" if middle < inf else "not reached"
         interval = " ({1:.2f} to {2:.2f})" if "p" in row else ""
         times = ("{0:.2f}" + interval).format(*row["ratio"]) if "ratio" in row else ""
         p = f"{row['p_corrected']:.3f}" if "p_corrected" in row else ""
-        print(f"{row['task']:12} {row['arm']:38} {len(row['to_threshold']):5} {levels} {to:>16}  {times} {p}")
+        name = f"{row['task']:10} {row['arm']:38} {row['budget']:7,}"
+        print(f"{name} {levels} {to:>14} {len(reached):3} of {runs}  {times}  {p}")
 
 
 def draw(study: Study, curves: Curves, path: Path) -> None:
-    """Every run's curve, a panel for each task and a colour for each arm."""
+    """The mean curve of each arm, and every run's behind it; a panel for each task."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -163,9 +182,12 @@ def draw(study: Study, curves: Curves, path: Path) -> None:
     figure, panels = pyplot.subplots(1, len(curves), figsize=(6 * len(curves), 4), squeeze=False)
     for panel, (task, arms) in zip(panels[0], curves.items(), strict=True):
         for number, (arm, found) in enumerate(arms.items()):
-            for index, its in enumerate(found):
+            for its in found:
                 tokens, success = [p.generated for p in its], [100 * p.success for p in its]
-                panel.plot(tokens, success, color=f"C{number}", marker=".", label=arm if index == 0 else None)
+                panel.plot(tokens, success, color=f"C{number}", alpha=0.25 if len(found) > 1 else 1, linewidth=1)
+            places = np.linspace(0, min(its[-1].generated for its in found), 40)
+            middle = np.mean([[100 * paired.success_at(its, at) for at in places] for its in found], axis=0)
+            panel.plot(places, middle, color=f"C{number}", linewidth=2.5, label=arm)
         panel.set(title=task, xlabel="generated tokens", ylabel="success, %", ylim=(0, 100))
         panel.grid(alpha=0.3)
         panel.legend()

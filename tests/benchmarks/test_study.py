@@ -57,6 +57,18 @@ def test_a_rate_at_which_success_soars_and_then_collapses_is_not_taken(
     assert main["rates_of"](study) == {("t", "arm"): 0.1}, "0.3 has not run"
 
 
+def test_a_run_that_does_not_reach_the_threshold_counts_with_all_its_tokens() -> None:
+    main = runpy.run_path(str(ROOT / "benchmarks" / "study" / "__main__.py"))
+    study = Study("s", 200, [0, 1], 0.5, [], {"t": []}, {"base": [], "arm": []})
+    never = [Point(0.1, 0, 0, 0), Point(0.2, 300, 0, 1)]
+    base, row = main["compare"](study, {"t": {"base": [never, CURVE], "arm": [CURVE, CURVE]}})
+    assert row["ratio"][0] == pytest.approx((300 / 150) ** 0.5)
+    assert row["budget"] == 200
+    assert row["base_success"] == pytest.approx((0.1 + 0.1 * 200 / 300 + 0.7) / 2)
+    assert base["to_threshold"] == [None, pytest.approx(150)]
+    main["show"](study, [base, row])
+
+
 STUDIES = sorted(path.stem for path in (ROOT / "benchmarks" / "study").glob("*.yaml"))
 
 
