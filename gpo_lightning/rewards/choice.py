@@ -12,7 +12,8 @@ from gpo_lightning.rewards.wrapping import unwrapped
 
 _LONGEST = 1000
 _LETTER = re.compile(
-    r"(?:(?:the\s)?(?:option|choice|answer|letter)\s)?[(\[]?\s?([A-Z])\s?[)\]]?\s?[.:,;]?", re.IGNORECASE
+    r"(?:(?:the\s)?(?:option|choice|answer|letter)\s|(?:选项|選項|選択肢|선택지|보기|الخيار|विकल्प|选|選)\s?)?[(\[]?\s?([A-Z])\s?[)\]]?\s?(?:[.:,;]|选项|選項|번|项)?",
+    re.IGNORECASE,
 )
 _LETTER_AND_MORE = re.compile(
     r"(?:(?:option|choice|Option|Choice|answer|Answer)\s)?"

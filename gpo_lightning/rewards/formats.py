@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gpo_lightning.errors import ConfigError
+from gpo_lightning.rewards.sentences import sentence, spoken
 
 THOUGHTS = {
     "<think>": "</think>",
@@ -150,6 +151,7 @@ def boxes(text: str) -> Iterator[Found]:
 # ---- marks, tags and phrases ----------------------------------------------------------------------------------------
 
 _LONGEST_MARKED = 200
+_EMPHASIS = " \t*_"
 
 
 def marked_answer(response: str, marker: str) -> str | None:
@@ -211,24 +213,12 @@ class Tagged(AnswerFormat):
         return None
 
 
-_AFTER_PHRASE = re.compile(r"[\s:*_]*")
-_SENTENCE_ENDS = re.compile(r"[.!?][*_\"')\]]*(?=\s|$)|[\r\n]|$")
-_ABBREVIATED = re.compile(
-    r"(?:(?<!\w)(?:St|Mr|Mrs|Ms|Dr|Prof|Mt|Gen|Col|Sgt|Capt|Lt|Rev|sq|cu|approx|vs|e\.g|i\.e)"
-    r"|(?<!\w)[A-Z]\.\s[A-Z]|(?<!\w)(?!Option|Choice|Answer)[A-Z][a-z]+\s[A-Z])\Z"
-)
-_INITIAL = re.compile(r"(?<!\w)[A-Z]\.\s[A-Z]\.")
-_QUALIFIED = r"(?:(?:correct|right|final|best|only|overall|most\s+appropriate)\s{1,9}){0,2}answer"
-_LONGEST_ABBREVIATION = 24
-_DISPLAY = {r"\[": r"\]", "$$": "$$"}
-_EMPHASIS = " \t*_"
-
-
 @dataclass(frozen=True)
 class Phrase(AnswerFormat):
     """What follows a phrase, up to the end of the sentence or line; in any case, without emphasis or full stop.
 
-    *The answer is* may also be *the correct answer is*, *the final answer is* or *the best answer is*.
+    The phrase may be of any language; a sentence ends as in English, Chinese, Japanese, Korean, Arabic or Hindi. *The
+    answer is* may also be *the correct answer is*, *the final answer is* or *the best answer is*.
 
     >>> Phrase().find("So **the answer is 42.** Or 43?")
     '42'
@@ -236,6 +226,8 @@ class Phrase(AnswerFormat):
     'St. Louis'
     >>> Phrase().find("The answer is not 42.")
     'not 42'
+    >>> Phrase("答案是").find("所以答案是42。")
+    '42'
 
     Args:
         phrase: the words before the answer, in any case.
@@ -244,35 +236,11 @@ class Phrase(AnswerFormat):
     phrase: str = "the answer is"
 
     def search(self, text: str) -> Found | None:
-        words = r"\s{1,9}".join(_QUALIFIED if word == "answer" else re.escape(word) for word in self.phrase.split())
-        for match in re.finditer(rf"(?<!\w){words}(?!\w)", text, re.IGNORECASE):
-            found = _sentence(text, match.end())
-            if found.answer:
-                return found
+        for match in spoken(self.phrase).finditer(text):
+            answer, end = sentence(text, match.end())
+            if answer:
+                return Found(answer, end)
         return None
-
-
-def _sentence(text: str, begin: int) -> Found:
-    begin = _AFTER_PHRASE.match(text, begin).end()  # type: ignore[union-attr]  # matches nothing at worst
-    closing = _DISPLAY.get(text[begin : begin + 2])
-    if closing is not None and (close := text.find(closing, begin + 2)) >= 0:
-        return Found(text[begin : close + 2], close + 2)
-    stop = _stop(text, begin)
-    end, after = (stop.start(), stop.end()) if stop else (len(text), len(text))
-    if stop and text[end : end + 1] in ("!", "?"):
-        end += 1  # "5!" is a factorial and "42?" is no answer
-    return Found(text[begin:end].strip(_EMPHASIS), after)
-
-
-def _stop(text: str, begin: int) -> re.Match[str] | None:
-    """Where the sentence ends: not behind an abbreviation or an initial of a name."""
-    for stop in _SENTENCE_ENDS.finditer(text, begin):
-        place = stop.start()
-        before = text[max(begin, place - _LONGEST_ABBREVIATION) : place]
-        initial = _INITIAL.match(text, place - 1) if place > begin else None
-        if text[place : place + 1] != "." or not (_ABBREVIATED.search(before) or initial):
-            return stop
-    return None
 
 
 # ---- without a convention -------------------------------------------------------------------------------------------

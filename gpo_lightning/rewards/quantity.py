@@ -18,6 +18,23 @@ _MOST_DIGITS = 300
 _PLACES, _LARGEST_ROUNDED = 6, 1000
 _PERCENT = Fraction(1, 100)
 _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_FOREIGN_SCALES = {
+    "万": 10**4,
+    "萬": 10**4,
+    "만": 10**4,
+    "亿": 10**8,
+    "億": 10**8,
+    "억": 10**8,
+    "千": 10**3,
+    "百": 100,
+} | {
+    "लाख": 10**5,
+    "करोड़": 10**7,
+    "हज़ार": 10**3,
+    "हजार": 10**3,
+    "ألف": 10**3,
+    "مليون": 10**6,
+}
 _NAMES = {_PERCENT: re.compile(r"%|percent|per cent|pct", re.IGNORECASE)} | {
     Fraction(scale): re.compile(name, re.IGNORECASE) for name, scale in _SCALES.items()
 }
@@ -83,7 +100,9 @@ LEAST_ROUNDED = 2
 
 
 def _may_be_unit(factor: Fraction, question: str) -> bool:
-    return _NAMES[factor].search(question) is not None if question else factor != _SCALES["hundred"]
+    name = _NAMES.get(factor)
+    usual = factor == _PERCENT or factor >= _SCALES["million"]
+    return name is not None and (name.search(question) is not None if question else usual)
 
 
 # ---- from LaTeX and Unicode to plain ASCII --------------------------------------------------------------------------
@@ -92,6 +111,7 @@ _SIGNS = str.maketrans(
     {"−": "-", "–": "-", "\u2011": "-", "﹣": "-", "－": "-", "＋": "+", "⁄": "/", "×": "*", "·": "*"}
 )
 _REPLACED = [
+    (re.compile(r"百分之\s?([0-9.]+)"), r"\1%"),
     (re.compile(r"\\(?:left|right|displaystyle|limits)(?![a-zA-Z])"), ""),
     (re.compile(r"\\!\s?"), ""),
     (re.compile(r"\{,\}"), ","),
@@ -135,6 +155,7 @@ _POWER = r"\s?[*x]\s?10\s?(?:\^|\*\*)\s?[{(]?\s?(?P<power>[+-]?[0-9]{1,4})(?:\s?
 _NUMBER = re.compile(
     r"(?:(?:it|that|this|which|is|are|equals?|equal to|about|approximately|approx\.?|around|roughly|exactly|only|just"
     r"|a total of|to|of|a|an|value)\s+){0,6}"
+    r"(?:(?:约|約|大约|大約|共|一共|总共|總共|等于|等於|合計|약|총|हैं?|लगभग|कुल|هو|هي|حوالي|يساوي)\s*)?"
     r"(?P<sign>[+-])?\s?(?:(?P<currency>(?:US)?[$€£¥₹])|(?:USD|EUR|GBP|Rs\.?|INR)\s)?\s?(?P<inner>[+-](?!\s))?"
     rf"(?:(?P<mixed>[0-9]+)\s(?P<part>[0-9]+/[0-9]+)|(?P<over>{_DECIMAL})\s?/\s?(?P<under>{_DECIMAL})"
     rf"|(?P<decimal>{_DECIMAL})(?:[eE](?P<exponent>[+-]?[0-9]{{1,4}})(?![0-9])|{_POWER})?"
@@ -143,16 +164,18 @@ _NUMBER = re.compile(
 )
 _RAISED = re.compile(r"10\s?(?:\^|\*\*)\s?(?:\{\s?(-?[0-9]{1,3})\s?\}|([0-9]{1,3})(?![0-9.]))(?P<rest>.*)", re.DOTALL)
 _FACTOR = re.compile(
-    r"\s*(?:(?P<percent>%|(?:percent(?:age)?(?: points?)?|per cent|pct)\b)"
-    r"|(?P<scale>hundred|thousand|million|billion|trillion)\b)",
+    r"\s*(?:(?P<percent>%|(?:percent(?:age)?(?: points?)?|per cent|pct)\b|パーセント|퍼센트|प्रतिशत"
+    r"|(?:بال|في ال)(?:مئة|مائة))"
+    r"|(?P<scale>hundred|thousand|million|billion|trillion)\b|(?P<foreign>" + "|".join(_FOREIGN_SCALES) + "))",
     re.IGNORECASE,
 )
 _EQUALS = re.compile(r"(?<![!<>=:\\])=(?!=)")
 _SYMBOL = re.compile(
     r"(?:\\(?:alpha|beta|gamma|delta|theta|lambda|mu|omega|phi|rho|sigma|ell)|[a-zA-Z])(?:_\{?\w{1,3}\}?|\([a-zA-Z0-9]\))?"
-    r"|[a-zA-Z ]{1,60}"
+    r"|(?:[^\W\d_]|[ \u0900-\u0963]){1,60}"
 )
 _COMPUTATION = re.compile(r"[0-9 .,+*/()$%^-]{1,100}")
+_IN_BRACKETS = re.compile(r"\([^(),]*\)")
 _ONE_NUMBER = re.compile(r"[ (]*[+-]?[ $]*[0-9.,]+[ %)]*")
 
 
@@ -174,6 +197,8 @@ def read_quantity(text: str, question: str = "", gold: str = "") -> Quantity | N
     told = _told(_ascii(unwrapped(text)), question)
     if told is None:
         return None
+    if _IN_BRACKETS.fullmatch(told):
+        told = told[1:-1].strip()
     question = f"{question}\n{gold}"
     raised = _RAISED.fullmatch(told)
     if raised:
@@ -255,7 +280,8 @@ def _with_rest(value: Fraction, rest: str, question: str, places: int | None) ->
     factor = Fraction(1)
     match = _FACTOR.match(rest)
     if match:
-        factor = _PERCENT if match["percent"] else Fraction(_SCALES[match["scale"].casefold()])
+        scale = _SCALES[match["scale"].casefold()] if match["scale"] else _FOREIGN_SCALES.get(match["foreign"], 1)
+        factor = _PERCENT if match["percent"] else Fraction(scale)
         rest = rest[match.end() :]
     unit = read_unit(rest, question)
     return None if unit is None else Quantity(value, factor, unit, places)

@@ -36,7 +36,8 @@ class Reading:
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<!\\)\$((?:\\.|[^$\\])+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mathrm|textnormal|mbox|hbox)\s?\{")
 _COMMAND_OR_WORD = re.compile(
-    r"\\(?:begin|end|operatorname\*?)\s?\{[^{}]*\}|\\[a-zA-Z]+|\\.|(?P<word>[A-Za-z]{2,}(?:[ '’-]+[A-Za-z]{2,})*)",
+    r"\\(?:begin|end|operatorname\*?)\s?\{[^{}]*\}|\\[a-zA-Z]+|\\.|(?P<word>[A-Za-z]{2,}(?:[ '’-]+[A-Za-z]{2,})*"
+    r"|[\u0620-\u0652\u0900-\u0963\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]+)",
     re.DOTALL,
 )
 FUNCTIONS = words(

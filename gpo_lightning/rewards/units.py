@@ -84,15 +84,21 @@ _IRREGULAR = words("people children men women feet teeth geese mice dice fish sh
 _LEADING = words("in of per a an the for from each every with on by at")
 _NOT_PLURAL = ("ss", "us", "is")
 _SQUARE = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
+_FOREIGN = re.compile(r"[\s/.²³a-zA-Z\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\u0620-\u0652\u0900-\u0963]+")
+"""Scripts whose words of denial and doubt are known."""
+_LONGEST_FOREIGN = 20
 _FOREIGN_DENIAL = re.compile(
-    "[不没沒非错錯或和与與及吗嗎么]|可能|也许|大概|なく|ない|ません|または|かも|でしょう|ではあ|아니|않|또는|혹은|아마|틀"
-    r"|(?<!\w)(?:لا|ليس|ليست|أو|و|غير|ربما|نہیں|नहीं|या|और|न|शायद|गलत)(?!\w)"
+    "[不没沒非错錯误誤或和与與及吗嗎么余餘多打超半几幾是為]|可能|也许|也許|大概|以上|以下|以内|左右|恐怕|应该|好像|除外|"
+    "なく|ない|ません|または|かも|でしょう|でな|違|より|未満|だろう|と思|"
+    "아니|아닌|아닙|아님|않|또는|혹은|아마|틀|이상|이하|미만|초과|정도|오답|"
+    r"(?<!\w)(?:لا|ليس|ليست|أو|و|غير|ربما|خطأ|تقريبا|نہیں|नहीं|या|और|न|शायद|गलत|से|लगभग)(?!\w)"
 )
-_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_LETTER = r"(?:[^\W\d_]|[\u0900-\u0903\u093a-\u094f])"
+_WORD = re.compile(rf"{_LETTER}+(?:['’-]{_LETTER}+)*")
 _POWER = re.compile(r"(?<=[^\W\d_])\.?\s?(?:(?:\^|\*\*)\s?\{?\s?([23])\s?\}?|([23²³]))(?![0-9])")
 _POWERS = {"²": 2, "³": 3}
 _PER = re.compile(r"\s*/\s*|\s+(?:per|a|an|each|every)\s+(?=\w)|^per\s+(?=\w)")
-_SHAPE = re.compile(r"[^\W\d_]*(?:[ ./',()’$€£¥^-]{1,3}[^\W\d_]+|\s?\^\s?\{?[23]\}?|[23²³])*[ .,)]{0,3}")
+_SHAPE = re.compile(rf"{_LETTER}*(?:[ ./',()’$€£¥^-]{{1,3}}{_LETTER}+|\s?\^\s?\{{?[23]\}}?|[23²³])*[ .,)]{{0,3}}")
 
 
 def denies(text: str) -> bool:
@@ -138,7 +144,8 @@ def _read(bare: str, apart: bool, question: str) -> Unit | None:
     if not named or len(named) > _MOST_WORDS or not bare[0].isalpha() or any(map(str.isnumeric, powerless)):
         return None
     if not all(word.isascii() for word in named):
-        return None if _FOREIGN_DENIAL.search(bare) else Unit(words=frozenset(named))
+        short = len(bare) <= _LONGEST_FOREIGN and _FOREIGN.fullmatch(bare)
+        return Unit(words=frozenset(named)) if short and not _FOREIGN_DENIAL.search(bare) else None
     return _counted(named, bare, question) if apart or len(named[0]) > 2 else None
 
 

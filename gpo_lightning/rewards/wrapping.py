@@ -32,6 +32,7 @@ _COMMAND = re.compile(
 )
 _MOST_LAYERS = 8
 _WIDE = re.compile("[\uff01-\uffee\u3000]+")
+_INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 _SIGNS = str.maketrans(
     {
         "、": ",",
@@ -76,7 +77,7 @@ def plain_signs(text: str) -> str:
     if text.isascii():
         return text
     text = _WIDE.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
-    return text.translate(_SIGNS)
+    return _INVISIBLE.sub("", text).translate(_SIGNS)
 
 
 def closing_brace(text: str, begin: int) -> int:
