@@ -7,6 +7,7 @@ answer          1244
 mistake_index   3, counted from 0; null where there is none
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,9 +20,15 @@ from gpo_lightning.problems.prompt_styles import Chat, Form, Prompting
 from gpo_lightning.problems.question import Question, written
 from gpo_lightning.rewards import BigBenchHard, Grader, Phrase
 
+DESCRIPTIONS = {
+    "dyck_languages": "Complete the rest of the sequence, making sure that the parentheses are closed properly.",
+    "word_sorting": "Sort the following words alphabetically.",
+}
+"""What is asked, for tasks whose inputs are the brackets or the words alone."""
+
 
 class BigBenchMistake(LabelledSource):
-    """The chains of one task.
+    """The chains of one task. Prompts of ``dyck_languages`` and ``word_sorting`` say what is to be done.
 
     Args:
         path: a file such as ``multistep_arithmetic.jsonl``.
@@ -83,9 +90,21 @@ class _Chains(ProblemSet):
 
     def heldout(self) -> Sequence[Problem]:
         return self.ask(
-            Question(f"{self.task}/{i}", row.text("input"), row.text("target"), row.place, self.task)
+            Question(
+                f"{self.task}/{i}",
+                row.text("input"),
+                row.text("target"),
+                row.place,
+                self.task,
+                description=self._description(row.text("input")),
+            )
             for i, row in enumerate(self.rows())
         )
+
+    def _description(self, asked: str) -> str:
+        """What is to be done, where the input does not say it itself."""
+        said = next((text for task, text in DESCRIPTIONS.items() if task in self.task), "")
+        return "" if re.search(r"alphabetical|closed properly", asked, re.IGNORECASE) else said
 
     def examples(self, category: str) -> Sequence[Question]:
         return ()

@@ -15,6 +15,8 @@ _NOISE = re.compile(r"[\s$~{}'\"`;:!?]|[.,](?!\d)")
 class Decontaminated(ProblemSource):
     """Drops training problems whose question is also one of a benchmark's, and counts them.
 
+    Held-out problems of the same source that are among the training problems left are dropped too (MATH has one).
+
     Questions are compared as text without regard to case, blanks, punctuation and the spacing of LaTeX.
 
     Args:
@@ -32,7 +34,10 @@ class Decontaminated(ProblemSource):
     @property
     def counts(self) -> Mapping[str, int]:
         _, dropped = self._divided
-        return Counter({**self.problems.counts, "in_a_benchmark": len(dropped)})
+        learnt = len(self._heldout[1])
+        return Counter(
+            {**self.problems.counts, "in_a_benchmark": len(dropped), **({"in_train": learnt} if learnt else {})}
+        )
 
     @property
     def dropped(self) -> Sequence[Problem]:
@@ -43,7 +48,7 @@ class Decontaminated(ProblemSource):
         return self._divided[0]
 
     def heldout(self) -> Sequence[Problem]:
-        return self.problems.heldout()
+        return self._heldout[0]
 
     def grade_all(self, responses: Sequence[tuple[Problem, str]]) -> list[Grade]:
         return self.problems.grade_all(responses)
@@ -53,6 +58,14 @@ class Decontaminated(ProblemSource):
 
     def tells_states(self, problem: Problem) -> bool:
         return self.problems.tells_states(problem)
+
+    @cached_property
+    def _heldout(self) -> tuple[list[Problem], list[Problem]]:
+        learnt = set(map(same_text, self.train()))
+        parts: tuple[list[Problem], list[Problem]] = ([], [])
+        for problem in self.problems.heldout():
+            parts[same_text(problem) in learnt].append(problem)
+        return parts
 
     @cached_property
     def _divided(self) -> tuple[list[Problem], list[Problem]]:

@@ -42,7 +42,9 @@ def test_of_math_only_the_known_copies_are_in_the_test_split_and_none_in_math_50
     math = MATH(str(benchmark_data / "math"))
     clean = Decontaminated(math, [MATH500(str(benchmark_data / "math500"))])
     assert (len(clean.train()), clean.counts["in_a_benchmark"]) == (7500, 0)
+    assert 1 <= clean.counts["in_train"] == 5000 - len(clean.heldout()) <= 10, "what is learnt is not measured by"
     copies = Decontaminated(math, [math])
+    assert len(copies.heldout()) == 5000
     exact = {problem.metadata["question"] for problem in math.heldout()}
     assert [problem.id for problem in copies.dropped if problem.metadata["question"] in exact]
     assert len(copies.train()) + len(copies.dropped) == 7500

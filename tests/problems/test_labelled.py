@@ -1,5 +1,6 @@
 """Planted errors: one step is wrong by itself, those after it follow from it."""
 
+import json
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from gpo_lightning.errors import DataError
 from gpo_lightning.problems import GSM8K, MATH, ModularChains, PlantedErrors, ProcessBench
 from gpo_lightning.problems.big_bench_mistake import BigBenchMistake
+from gpo_lightning.problems.decontaminated import normalised
 from gpo_lightning.problems.modular_chains import check_steps
 from gpo_lightning.problems.prompting import encode_steps
 
@@ -90,3 +92,59 @@ class TestRealFiles:
         file.write_text('{"input": "1+1", "target": "2", "answer": "3", "steps": ["1+1=3"], "mistake_index": 4}\n')
         with pytest.raises(DataError, match="mistake_index"):
             BigBenchMistake(str(file)).trajectories()
+
+
+def test_process_bench_takes_the_answers_of_its_own_right_solutions(tmp_path: Path) -> None:
+    def solved(id: int, problem: str, answer: str, right: bool, label: int) -> dict[str, Any]:
+        steps = ["First.", f"So it is $\\boxed{{{answer}}}$."]
+        return {
+            "id": f"omnimath-{id}",
+            "problem": problem,
+            "steps": steps,
+            "final_answer_correct": right,
+            "label": label,
+        }
+
+    rows = [solved(0, "One?", "1", True, -1), solved(1, "one?", "3", False, 0), solved(2, "Two?", "4", False, 1)]
+    rows += [solved(3, "Three?", "3", True, 1), solved(4, "Three?", "4", True, -1)]
+    for name in ("olympiadbench", "omnimath"):
+        file = tmp_path / f"{name}.json"
+        file.write_text(json.dumps(rows))
+        bench = ProcessBench(path=str(file), split=name, only_wrong=False)
+        found = bench.trajectories()
+        assert [(each.problem.id, each.problem.answer, each.error) for each in found] == [
+            ("omnimath-0", "1", None),
+            ("omnimath-1", "1", 0),
+        ], "what nobody solved, or two solved differently, has no gold answer"
+        assert bench.problems.grade(found[1].problem, "\\boxed{1}").reward == 1.0
+
+
+def test_process_bench_knows_most_answers_of_math_by_itself(benchmark_data: Path) -> None:
+    bench = ProcessBench(path=str(benchmark_data / "processbench" / "math.json"), split="math")
+    golds = {normalised(each.metadata["question"]): each for each in MATH(str(benchmark_data / "math")).heldout()}
+    known = [
+        (golds[key], each)
+        for each in bench.problems.heldout()
+        if (key := normalised(each.metadata["question"])) in golds
+    ]
+    grades = bench.problems.grade_all([(gold, f"\\boxed{{{own.answer}}}") for gold, own in known])
+    assert len(known) > 400
+    assert sum(grade.reward == 1.0 for grade in grades) >= 0.98 * len(known)
+
+
+@pytest.mark.parametrize(
+    ("task", "asked", "said"),
+    [
+        ("dyck_languages", "( [ {", "closed properly"),
+        ("word_sorting", "pear apple", "alphabetically"),
+        ("word_sorting", "Sort the following words alphabetically: List: pear apple", ""),
+        ("multistep_arithmetic", "1 + 2 =", ""),
+    ],
+)
+def test_prompts_of_big_bench_mistake_state_the_task(tmp_path: Path, task: str, asked: str, said: str) -> None:
+    file = tmp_path / f"{task}.jsonl"
+    row = {"input": asked, "steps": ["a"], "target": "apple pear", "answer": "pear apple", "mistake_index": 0}
+    file.write_text(json.dumps(row) + "\n")
+    (trajectory,) = BigBenchMistake(str(file)).trajectories()
+    asked_of = trajectory.problem.messages[-1].content
+    assert (said in asked_of) if said else asked_of.startswith(asked)
