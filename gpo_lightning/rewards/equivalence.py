@@ -46,7 +46,26 @@ def judge(job: dict[str, Any], at: Callable[[str], None]) -> dict[str, Any]:
 def _same(gold: Any, answer: Any, within: float) -> bool:
     if within and _apart(gold, answer) < within:
         return True
+    exact = _exactly(gold, answer)
+    if exact is not None:
+        return exact
     return math_verify.verify(gold, answer, strict=True, allow_set_relation_comp=True, timeout_seconds=None)
+
+
+def _exactly(gold: Any, answer: Any) -> bool | None:
+    """Whether a fraction is the gold answer; ``None`` where the answer is no fraction, and numerals may not decide.
+
+    Fifteen decimals of an irrational number are not that number, nor is a very small one nothing.
+    """
+    import sympy
+
+    if not isinstance(gold, sympy.Expr) or not isinstance(answer, sympy.Expr) or gold.free_symbols:
+        return None
+    value = answer.doit()
+    if not isinstance(value, sympy.Rational):
+        return None
+    difference = gold.doit() - value
+    return bool(difference == 0 or (not difference.is_Rational and sympy.simplify(difference) == 0))
 
 
 def _apart(gold: Any, answer: Any) -> float:

@@ -63,6 +63,8 @@ class Quantity:
         """
         if not self.unit.agrees(other.unit):
             return False
+        if self.value == other.value and self.factor == other.factor and self.unit == other.unit:
+            return True
         over = Fraction(self.unit.over(other.unit)).limit_denominator(10**9)
         if abs(self.value * self.factor * over - other.value * other.factor) <= tolerance:
             return True
@@ -111,6 +113,7 @@ _SIGNS = str.maketrans(
     {"−": "-", "–": "-", "\u2011": "-", "﹣": "-", "－": "-", "＋": "+", "⁄": "/", "×": "*", "·": "*"}
 )
 _REPLACED = [
+    (re.compile(r"(?<![\\\w])\$\s?([-+]?[0-9][0-9.,/]{0,40})\s?\$(?![0-9])"), r"\1"),
     (re.compile(r"百分之\s?([0-9.]+)"), r"\1%"),
     (re.compile(r"\\(?:left|right|displaystyle|limits)(?![a-zA-Z])"), ""),
     (re.compile(r"\\!\s?"), ""),
@@ -149,7 +152,7 @@ def _plain_sign(sign: str) -> str:
 
 # ---- the number itself ----------------------------------------------------------------------------------------------
 
-_WHOLE = r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?: [0-9]{3})+(?![0-9/])|[0-9]+"
+_WHOLE = r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}|[0-9]{1,3}(?: [0-9]{3})+(?![0-9/])|[0-9]+"
 _DECIMAL = rf"(?:(?:{_WHOLE})(?:\.[0-9]*)?|\.[0-9]+)"
 _POWER = r"\s?[*x]\s?10\s?(?:\^|\*\*)\s?[{(]?\s?(?P<power>[+-]?[0-9]{1,4})(?:\s?[)}])?"
 _NUMBER = re.compile(
@@ -175,6 +178,7 @@ _SYMBOL = re.compile(
     r"|(?:[^\W\d_]|[ \u0900-\u0963]){1,60}"
 )
 _COMPUTATION = re.compile(r"[0-9 .,+*/()$%^-]{1,100}")
+_PLAIN = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?")
 _IN_BRACKETS = re.compile(r"\([^(),]*\)")
 _ONE_NUMBER = re.compile(r"[ (]*[+-]?[ $]*[0-9.,]+[ %)]*")
 
@@ -194,6 +198,9 @@ def read_quantity(text: str, question: str = "", gold: str = "") -> Quantity | N
     """
     if len(text) > _LONGEST:
         return None
+    if _PLAIN.fullmatch(text):
+        whole, _, places = text.partition(".")
+        return Quantity(Fraction(text) if places else Fraction(int(whole)), places=len(places))
     told = _told(_ascii(unwrapped(text)), question)
     if told is None:
         return None

@@ -91,6 +91,8 @@ def read_expression(answer: str, question: str = "", gold: str = "") -> Reading 
         question: what was asked; the left side of an equation may quote it.
         gold: the gold answer; its words may stand in the answer.
     """
+    if ".." in answer or "…" in answer:
+        return None
     text = _CURRENCY.sub(r"\1", unwrapped(answer).strip(" .,"))
     text = _spelled(text).translate(_SIGNS).strip(" .,")
     for pattern, by in _LAYOUT:

@@ -125,6 +125,8 @@ def read_unit(text: str, question: str = "") -> Unit | None:
         question: what was asked; its words may be counted, its variables are no units.
     """
     bare = text.strip(" .,")
+    if ".." in text or "…" in text:
+        return None
     if not bare:
         return NO_UNIT
     if bare in _CURRENCIES:

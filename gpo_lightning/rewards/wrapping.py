@@ -103,6 +103,8 @@ def _without_stop(text: str) -> str:
 
 
 def _without_pair(text: str) -> str:
+    if text[-1:].isalnum():
+        return text
     for left, right in _PAIRS:
         if len(text) > len(left) + len(right) and text.startswith(left) and text.endswith(right):
             inner = text[len(left) : -len(right)]

@@ -163,6 +163,7 @@ def test_denials_doubts_and_other_numbers_are_not_right(phrase: str) -> None:
         (Number((Phrase("الجواب هو"),)), "الجواب هو ٤٬٢٠٠٫٥.", "4200.5"),
         (Number((Phrase("उत्तर"),)), "उत्तर ४२ प्रतिशत है।", "42%"),
         (Number((Phrase("उत्तर"),)), "उत्तर -४२.५ है।", "-42.5"),
+        (Number((Phrase("उत्तर"),)), "उत्तर १,२३,४५६ है।", "123456"),
         (Number((Marked("答案："),)), "所以\n答案：42。", "42"),
         (Number((Tagged("答案"),)), "<答案>４２</答案>", "42"),
         (Maths((Phrase("答案是"),)), "答案是１／２。", r"\frac{1}{2}"),
