@@ -50,7 +50,7 @@ class Thoughts:
         template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
         self.marks = {**THOUGHTS, **_told_by([*added, template])}
         marks = {*self.marks, *self.marks.values()}
-        self._added = frozenset(added.values())
+        self._tokens = tuple(added)
         self._parting = frozenset(id for token, id in added.items() if token in template and token not in marks)
         self._parting |= frozenset(getattr(tokenizer, "all_special_ids", ()))
         self._opened_by = lru_cache(maxsize=4096)(self._opened)
@@ -92,8 +92,8 @@ class Thoughts:
         present = set(tokens)
         plain: dict[str, bool] = {}
         for mark, begins in written:
-            ids = self._ids(mark) if self._added else ()
-            if self._added.isdisjoint(ids):
+            ids = self._ids(mark) if any(token in mark for token in self._tokens) else ()
+            if not ids:
                 plain[mark] = begins
                 continue
             places = range(len(tokens) if present.issuperset(ids) else 0)

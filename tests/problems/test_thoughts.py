@@ -138,3 +138,10 @@ def test_rollouts_are_paid_for_what_they_say(prompt: str, response: str, reward:
     trees, _ = respond(engine, made, rows, rows.train(), Sampling(len(script), temperature=1.0), 1, 0)
     (sample,) = trees[0].samples
     assert (sample.reward, sample.tokens) == (reward, script)
+
+
+def test_a_tokenizer_that_cannot_write_the_marks_has_no_thoughts() -> None:
+    words = Tokenizer(models.WordLevel({"It": 0, "is": 1, "42": 2}))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    made = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>")
+    assert Thoughts(made).said((0,), (0, 1, 2)) == "It is 42"
