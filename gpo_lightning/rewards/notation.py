@@ -15,7 +15,7 @@ _COLONS = re.compile(
 _HOUR = re.compile(r"(?P<parts>\d{1,2})\s*(?P<half>[ap]\s?\.?\s?m\s?\.?)", re.IGNORECASE)
 _BETWEEN = re.compile(r"\s?(?::|\\colon|∶|to)\s?", re.IGNORECASE)
 _DATE = re.compile(r"(\d{1,4})\s?([/.-])\s?(\d{1,2})\s?\2\s?(\d{1,4})")
-_BASED = re.compile(r"([0-9A-Z]+)\s?_\s?(?:\{\s?(\d{1,2}|[a-z]+)\s?\}|(\d))")
+_BASED = re.compile(r"(-?[0-9A-Z]+(?:\.[0-9A-Z]+)?)\s?_\s?(?:\{\s?(\d{1,2}|[a-z]+)\s?\}|(\d))")
 _BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "twelve": 12}
 
 

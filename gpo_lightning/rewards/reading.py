@@ -57,6 +57,7 @@ _LAYOUT = [
     (re.compile(r"<=|≤|⩽"), r"\\le "),
     (re.compile(r">=|≥|⩾"), r"\\ge "),
     (re.compile(r"√\s?(\d+)"), r"\\sqrt{\1}"),
+    (re.compile(r"\\[hv]?phantom\s*(?:\{[^{}]*\}|-)"), ""),
 ]
 _SIGNS = str.maketrans(
     {"π": r"\pi ", "θ": r"\theta ", "∞": r"\infty ", "∅": r"\emptyset ", "±": r"\pm ", "×": r"\times ", "·": r"\cdot "}

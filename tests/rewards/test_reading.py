@@ -23,6 +23,7 @@ WRONG = [
     ("words take back", "42", [r"42 \text{ at least}", r"42\text{ dozen}", r"42\text{ hundred}", "42 or more"]),
     ("notations are whole", r"8\!:\!34 \text{ p.m.}", ["8", "8:33 p.m.", "8:34 a.m.", "34", "8.34"]),
     ("notations are whole", "2516_8", ["2516", "2516_7", "2516_{10}", r"\not= 2516_8"]),
+    ("notations are whole", "-37_8", ["-37", "37_8", "-37_9"]),
     ("notations are whole", "1:2", ["1", "2", "2:1", "1:3", "1:2:3"]),
     ("notations are whole", "5/12/2020", ["12/5/2020", "5/12/2021", "2020"]),
     ("decimals have a precision", r"\sqrt{2}", ["1.414214", "1.41421356", "1.4142135623730950488", r"\sqrt{3}"]),
