@@ -12,6 +12,7 @@ from gpo_lightning.rewards.marked_answer import MarkedAnswer
 from gpo_lightning.rewards.maths import Maths
 from gpo_lightning.rewards.number import Number
 from gpo_lightning.rewards.rewards import Rewards
+from gpo_lightning.rewards.sequence_classifier import SequenceClassifier
 from gpo_lightning.rewards.text import Text
 from gpo_lightning.rewards.verbatim import Verbatim
 
@@ -29,6 +30,7 @@ __all__ = [
     "Number",
     "Phrase",
     "Rewards",
+    "SequenceClassifier",
     "Tagged",
     "Text",
     "Verbatim",

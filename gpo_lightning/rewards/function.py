@@ -5,15 +5,19 @@ what went wrong; only what cannot work for any response is an error.
 """
 
 import asyncio
+import ctypes
 import inspect
 import signal
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from math import isfinite
+from pathlib import Path
 from typing import Any, cast
 
 from gpo_lightning.errors import ConfigError
@@ -55,7 +59,7 @@ class RewardFunction:
     Args:
         call: the function.
         name: for logs and messages.
-        deadline: seconds for one call.
+        deadline: seconds for one call; one that the callable itself has, as ``deadline``, goes before.
 
     Raises:
         ConfigError: it cannot be called, or not with what there is.
@@ -64,7 +68,9 @@ class RewardFunction:
     def __init__(self, call: Callable[..., Any], name: str, deadline: float = 60.0) -> None:
         if not callable(call) or inspect.isclass(call):
             raise ConfigError(f"rewards: {name} is no function but {call!r:.60}. Write one: {_EXAMPLE}")
-        self.call, self.name, self.deadline = call, name, deadline
+        self.call, self.name = call, name
+        own = getattr(call, "deadline", None)
+        self.deadline = float(own) if isinstance(own, int | float) else deadline
         parameters = inspect.signature(call).parameters
         self._takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         named = {n: p for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -112,10 +118,14 @@ class RewardFunction:
 
     def _guarded(self, arguments: Mapping[str, Any]) -> Any:
         try:
-            with _deadline(self.deadline):
-                return self.call(**arguments)
+            if threading.current_thread() is threading.main_thread():
+                with _alarm(self.deadline):
+                    return self.call(**arguments)
+            return _aside(lambda: self.call(**arguments), self.deadline)
         except _Overdue:
             return Incident("reward_timeout", f"no answer within {self.deadline:g} s")
+        except ConfigError:  # of a reward of ours, which cannot work for any response
+            raise
         except Exception as error:  # a function may raise whatever it likes on what a policy writes
             return _failure(error)
 
@@ -142,7 +152,7 @@ class RewardFunction:
 
 
 def load(path: str) -> Any:
-    """What a dotted path names; of a class, an instance.
+    """What a dotted path names; of a class, an instance. A hub id or a directory names a reward model.
 
     >>> load("math.sqrt")(4.0)
     2.0
@@ -150,6 +160,10 @@ def load(path: str) -> Any:
     Raises:
         ConfigError: there is no such thing.
     """
+    if "/" in path or Path(path).is_dir():
+        from gpo_lightning.rewards.sequence_classifier import SequenceClassifier
+
+        return SequenceClassifier(path)
     module, _, name = path.rpartition(".")
     if not module:
         raise ConfigError(
@@ -195,12 +209,44 @@ def _failure(error: Exception) -> Incident:
     return Incident("reward_failed", f"{type(error).__name__}: {error}")
 
 
+def _aside(call: Callable[[], Any], seconds: float) -> Any:
+    """What ``call`` returns, in a thread of its own, which signals do not reach and nobody has to wait for.
+
+    Raises:
+        _Overdue: it runs for too long. It is interrupted at its next line of Python; if it never comes to one, it is
+            left behind.
+    """
+    outcome: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:  # handed to whoever waits
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=run, name="reward", daemon=True)
+    thread.start()
+    try:
+        return outcome.result(seconds)
+    except FutureTimeout:
+        if outcome.done():
+            raise
+        threading.Thread(target=_interrupt, args=(thread,), name="reward-deadline", daemon=True).start()
+        raise _Overdue from None
+
+
+def _interrupt(thread: threading.Thread) -> None:
+    """Again every second, for a function may swallow the first; for a minute, for it may wait for what never comes."""
+    for _ in range(60):
+        if thread.ident is None or not thread.is_alive():
+            return
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Overdue))
+        thread.join(1.0)
+
+
 @contextmanager
-def _deadline(seconds: float) -> Generator[None]:
-    """Interrupt what runs for too long; only the main thread can be."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def _alarm(seconds: float) -> Generator[None]:
+    """Interrupt what runs for too long in the main thread."""
 
     def ring(*_: Any) -> None:
         raise _Overdue

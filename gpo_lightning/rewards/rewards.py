@@ -39,8 +39,9 @@ class Rewards(Grader):
     (0.6, 1.0, {'right': 1.0, 'short': -0.8})
 
     Args:
-        functions: by dotted path (``my_module.my_reward``): one, several, or several with weights. In Python also the
-            functions themselves, instances of classes with ``__call__``, and graders.
+        functions: by dotted path (``my_module.my_reward``): one, several, or several with weights; a hub id or a
+            directory names a reward model (:class:`SequenceClassifier`). In Python also the functions themselves,
+            instances of classes with ``__call__``, and graders.
         success: what counts as success where rewards lie outside [0, 1]: the least reward that does, the name of one
             of the functions, or another function of [0, 1].
         deadline: seconds for one call of a function.

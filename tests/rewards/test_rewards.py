@@ -2,7 +2,9 @@
 
 import asyncio
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -106,18 +108,50 @@ def test_a_function_that_mostly_fails_stops_with_its_name_and_error() -> None:
 
 
 def test_a_function_that_hangs_is_interrupted_even_where_it_catches_exceptions() -> None:
-    def hangs(level: int) -> float:
-        while level == 2:
-            try:  # noqa: SIM105
-                time.sleep(30)
-            except Exception:
-                pass
-        return 1.0
-
     begin = time.monotonic()
     grades = Rewards(hangs, deadline=0.2).grade_all(CASES)
     assert [grade.reason for grade in grades] == ["right", "reward_timeout"]
     assert time.monotonic() - begin < 5
+
+
+def hangs(level: int) -> float:
+    while level == 2:
+        try:  # noqa: SIM105
+            time.sleep(0.05 if threading.current_thread() is not threading.main_thread() else 30)
+        except Exception:
+            pass
+    return 1.0
+
+
+def blocks(level: int) -> float:
+    """Where no exception reaches it."""
+    time.sleep(5 if level == 2 else 0)
+    return 1.0
+
+
+@pytest.mark.parametrize("function", [hangs, blocks])
+def test_a_function_that_hangs_has_a_deadline_in_any_thread(function: Any) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        begin = time.monotonic()
+        grades = pool.submit(Rewards(function, deadline=0.2).grade_all, CASES).result(30)
+        assert [grade.reason for grade in grades] == ["right", "reward_timeout"]
+        assert time.monotonic() - begin < 4, "nobody waits for it"
+    if function is hangs:
+        end = time.monotonic() + 10
+        while (left := [t for t in threading.enumerate() if t.name == "reward"]) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not left, "what runs Python is ended, and uses no processor any more"
+
+
+def test_in_another_thread_a_function_fails_and_succeeds_as_in_the_first() -> None:
+    def fails(level: int) -> float:
+        if level == 2:
+            raise TimeoutError("its own")
+        return 0.5
+
+    with ThreadPoolExecutor(1) as pool:
+        grades = pool.submit(Rewards(fails).grade_all, CASES).result(30)
+    assert [(grade.reward, grade.reason) for grade in grades] == [(0.5, "partly"), (None, "reward_failed")]
 
 
 def test_rewards_outside_0_and_1_ask_what_success_is() -> None:
