@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
 
 from gpo_lightning.callbacks.logged import log_configuration
+from gpo_lightning.callbacks.model_export import training
 from gpo_lightning.callbacks.rollout_progress import RolloutProgress
 from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError, Interrupted
@@ -34,6 +35,7 @@ from gpo_lightning.runs.fit_loop import ResumableFitLoop
 from gpo_lightning.runs.identity import check_same, scheduled_job
 from gpo_lightning.runs.launcher import Launcher, hand_over, handed_over, started_by, take_back
 from gpo_lightning.runs.loggers import checkpoint_folders, folder_of_run, go_on_at, point_at, root_or_folder
+from gpo_lightning.runs.model_folder import push_model, write_model
 from gpo_lightning.runs.quiet import quiet
 from gpo_lightning.runs.resume import JOURNAL, Resumption, find_job, find_last, resumption
 from gpo_lightning.runs.run import Run
@@ -338,23 +340,28 @@ class GPOTrainer(Trainer):
         output: Path = Path("export"),
         ckpt_path: str | None = None,
         merged: bool = False,
+        push: str | None = None,
+        private: bool = True,
     ) -> None:
         """Write the adapter, or the merged model, for peft, transformers and vLLM.
 
+        Tokenizer, chat template and a model card lie beside it.
+
         Args:
             model: the policy.
-            datamodule: not used; LightningCLI gives it to every subcommand.
+            datamodule: named in the model card.
             output: folder to write.
             ckpt_path: checkpoint whose trained weights are exported.
             merged: fold the adapter into the base weights and write a whole model.
+            push: also upload it to the Hugging Face hub, under this name (``owner/name``).
+            private: whether a repository that is made there is private.
         """
         self._load(model, ckpt_path)
-        output.mkdir(parents=True, exist_ok=True)
-        if merged or model.policy.lora is None:
-            model.policy.export_merged(output)
-        else:
-            model.policy.export_adapter(output)
+        run = None if ckpt_path is None else Path(ckpt_path).resolve().parents[1]
+        write_model(output, model.policy, training(model, datamodule), run, merged)
         print(f"Wrote {output}")
+        if push is not None:
+            print(f"Pushed {push_model(output, push, private)}")
 
     def _load(self, model: GPOModule, ckpt_path: str | None) -> None:
         model.configure_model()
