@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from inspect import isclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import torch
 from lightning import LightningModule, Trainer
@@ -13,6 +13,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from peft import LoraConfig
 from torch import Tensor
 from torch.distributed.tensor import DTensor
+from typing_extensions import override
 
 from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError, TrainingError
@@ -25,7 +26,7 @@ from gpo_lightning.losses import Loss
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.problems import Problem
 from gpo_lightning.rollouts import RolloutTree
-from gpo_lightning.runs.checkpoint import load_checkpoint
+from gpo_lightning.runs.checkpoint import check_names, load_checkpoint
 from gpo_lightning.runs.identity import other_policy, table
 from gpo_lightning.training import OpaqueBatch, Scorer, TrainingStep
 from gpo_lightning.training.schedule import Schedule
@@ -84,6 +85,34 @@ class GPOModule(LightningModule):
             raise ConfigError("model.schedule and model.lr_scheduler both set the learning rate. Give one of them.")
         if loss.needs_reference:
             self.policy_config.check_reference(f"model.loss: {type(loss).__name__}")
+
+    @classmethod
+    @override
+    def load_from_checkpoint(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """A module made, and its weights loaded, from a checkpoint alone; arguments given here replace the file's.
+
+        Args:
+            checkpoint_path: of a run.
+            map_location: where its tensors go first.
+            hparams_file: of arguments, where the checkpoint has none.
+            strict: not used; only what is trained is in a checkpoint, and all of it must fit.
+            weights_only: not used; nothing is ever unpickled.
+            **kwargs: arguments of the module.
+
+        Raises:
+            ConfigError: the file is damaged, or decides which code would run.
+        """
+        content = load_checkpoint(Path(checkpoint_path))
+        check_names(content.get("hyper_parameters", {}), kwargs)
+        return super().load_from_checkpoint(checkpoint_path, map_location, hparams_file, weights_only=True, **kwargs)
 
     @property
     def data(self) -> RolloutDataModule:

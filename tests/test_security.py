@@ -2,19 +2,25 @@
 
 import json
 import pickle
+import shutil
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import lightning
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gpo_lightning.cli import main
+from gpo_lightning.errors import ConfigError
+from gpo_lightning.losses import GRPO
 from gpo_lightning.module import GPOModule
+from gpo_lightning.policy.embedded import resolve_base
 from gpo_lightning.problems import Message, Problem
 from gpo_lightning.rollouts import RolloutTree, read_trees, write_trees
+from gpo_lightning.runs.checkpoint import check_names
 from gpo_lightning.runs.file_names import file_name
 from gpo_lightning.trainer import GPOTrainer
 from tests.end_to_end.conftest import TRANSFORMERS, config
@@ -64,6 +70,40 @@ def test_nothing_in_a_checkpoint_is_run(command: str, tmp_path: Path, monkeypatc
     assert not mark.exists()
     torch.load(path, weights_only=False)
     assert mark.exists(), "unpickled it does run, else this test could not fail"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"policy": {"base": "base", "trust_remote_code": True}}, "asks for policy.trust_remote_code"),
+        ({"optimizer": "hostile_module.make"}, "names hostile_module.make as optimizer"),
+        ({"loss": {"class_path": "hostile_module.Loss"}}, "names hostile_module.Loss as loss.class_path"),
+    ],
+)
+def test_a_checkpoint_loaded_by_itself_decides_nothing_about_code(
+    changed: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    shutil.copytree(resolve_base("tiny"), tmp_path / "base")
+    settings = json.loads((tmp_path / "base/config.json").read_text())
+    settings |= {"model_type": "hostile", "auto_map": {"AutoConfig": "code.Config"}}
+    (tmp_path / "base/config.json").write_text(json.dumps(settings))
+    for place in (tmp_path / "hostile_module.py", tmp_path / "base/code.py"):
+        place.write_text(
+            "from pathlib import Path\nPath('was_here').touch()\nfrom transformers import LlamaConfig as Config"
+        )
+    hyperparameters = {**GPOModule(GRPO(), policy="tiny").hparams, **changed}
+    version = {"pytorch-lightning_version": lightning.__version__, "state_dict": {}}
+    torch.save({"hyper_parameters": hyperparameters, **version}, tmp_path / "bad.ckpt")
+    with pytest.raises(ConfigError, match=message):
+        GPOModule.load_from_checkpoint(tmp_path / "bad.ckpt")
+    assert not (tmp_path / "was_here").exists()
+
+
+def test_what_a_checkpoint_may_not_ask_for_can_be_given() -> None:
+    check_names({"policy": {"trust_remote_code": True}, "bad_steps": 5}, given=["policy"])
+    check_names({"policy": {"base": "owner/model-1.5", "trust_remote_code": False}, "optimizer": "torch.optim.AdamW"})
 
 
 @given(st.text(max_size=400))

@@ -93,7 +93,10 @@ class Client:
             base = next((card for card in said["data"] if not card.get("parent")), None)
             if base is None:
                 raise RefusedError(self.url, 200, "no model is listed")
-            return ServedModel(str(base["id"]), int(base["max_model_len"]))
+            name, context = base["id"], base["max_model_len"]
+            if not isinstance(name, str) or type(context) is not int or context <= 0:
+                raise ValueError(f"a model {name!r:.80} with a context of {context!r:.40}")
+            return ServedModel(name, context)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise MalformedError(f"{self.url} lists no model; is it a vLLM server?") from error
 
@@ -231,7 +234,11 @@ def _wrong(tokens: list[object], logprobs: list[object], most: int, vocabulary: 
         if type(token) is not int or not 0 <= token < vocabulary:
             return f"token {str(token)[:40]} of a vocabulary of {vocabulary}"
     for value in logprobs:
-        if not isinstance(value, int | float) or not -_LEAST_LIKELY < value <= _MOST_ROUNDING:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not -_LEAST_LIKELY < value <= _MOST_ROUNDING
+        ):
             return f"log-probability {str(value)[:40]}"
     return None
 

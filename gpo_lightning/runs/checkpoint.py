@@ -1,15 +1,17 @@
 """Checkpoints as they lie on the disk: which can be read, and which a run can go on from exactly."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.runs.checksum import is_sound
-from gpo_lightning.runs.identity import Identity
+from gpo_lightning.runs.checksum import is_sealed, is_sound
+from gpo_lightning.runs.identity import Identity, flat
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def load_checkpoint(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise ConfigError(f"--ckpt_path: {path} is no checkpoint.")
     found = cast(Mapping[str, Any], content)
-    if "run" in found and not is_sound(path):
+    # Rot may have taken the name of the entry as well as the mark, but not both.
+    if ("run" in found or is_sealed(path)) and not is_sound(path):
         raise ConfigError(f"--ckpt_path: {path} is damaged: it is not what was written (its checksum says so).")
     return found
 
@@ -103,3 +106,29 @@ def mid_iteration(path: Path) -> str:
         "rollouts are not in it. Go on from a checkpoint of an iteration's end; the journaled rollouts are used again, "
         "so only optimiser steps are repeated."
     )
+
+
+def check_names(hyperparameters: Mapping[str, Any], given: Iterable[str] = ()) -> None:
+    """Refuse a checkpoint that would decide which code runs where nobody configured anything.
+
+    Args:
+        hyperparameters: of the checkpoint, from which an object is to be made.
+        given: names of those that the caller gives instead.
+
+    Raises:
+        ConfigError: it switches the code of foreign models on, or names a module that this program does not use.
+    """
+    left = {name: value for name, value in hyperparameters.items() if name not in set(given)}
+    for key, value in flat(left).items():
+        top = str(value).partition(".")[0] if isinstance(value, str) and "." in value else ""
+        if key.endswith("trust_remote_code") and value:
+            raise ConfigError(
+                f"The checkpoint asks for {key}, which runs code that comes with its base model. If you trust the "
+                "model's authors, say so yourself: load_from_checkpoint(..., policy=PolicyConfig(..., "
+                "trust_remote_code=True))."
+            )
+        if top.isidentifier() and top not in sys.modules and find_spec(top) is not None:
+            raise ConfigError(
+                f"The checkpoint names {value} as {key}, of a module that this program has not imported. Import it "
+                f"first if you trust it, or give {key.partition('.')[0]} yourself."
+            )

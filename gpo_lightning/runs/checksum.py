@@ -19,6 +19,13 @@ def seal(file: BufferedIOBase) -> None:
     file.write(_MARK + _digest(file, file.tell()))
 
 
+def is_sealed(path: Path) -> bool:
+    """Whether a file says that it was sealed, whatever became of it since."""
+    with path.open("rb") as file:
+        file.seek(-min(_LENGTH, path.stat().st_size), 2)
+        return file.read(len(_MARK)) == _MARK
+
+
 def is_sound(path: Path) -> bool:
     """Whether a file is, to the bit, what was sealed."""
     size = path.stat().st_size - _LENGTH

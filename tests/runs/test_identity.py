@@ -124,6 +124,17 @@ def test_every_flipped_bit_is_found(checkpoint: Path) -> None:
             read_checkpoint(checkpoint)
 
 
+def test_rot_in_the_entry_that_asks_for_the_checksum_is_found_too(checkpoint: Path) -> None:
+    whole = checkpoint.read_bytes()
+    entry = whole.index(b"run", whole.index(b"global_step"))
+    for bit in range(24):
+        rotten = bytearray(whole)
+        rotten[entry + bit // 8] ^= 1 << bit % 8
+        checkpoint.write_bytes(rotten)
+        with pytest.raises(ConfigError, match="--ckpt_path"):
+            read_checkpoint(checkpoint)
+
+
 @pytest.mark.parametrize("size", [0, 1, 100, 5000])
 def test_random_bytes_are_no_checkpoint(size: int, tmp_path: Path) -> None:
     path = tmp_path / "x.ckpt"
