@@ -2,7 +2,7 @@
 
 A signal raises a flag; the run looks at it between two polls of the engine and after each optimiser step. By then
 everything that was finished is in the journal and in the last checkpoint. A run that waits for something that does not
-come (an engine that hangs, or loads) is ended after a minute: what it had finished is as safe.
+come (an engine that hangs, or loads) is ended after half a minute: what it had finished is as safe.
 """
 
 import os
@@ -26,8 +26,8 @@ EXIT_CODE = 75
 INTERRUPTED = 130
 """128 + SIGINT, as shells say it."""
 
-PATIENCE = 60.0
-"""Seconds to stop by itself: less than a scheduler gives that is about to take the machine away."""
+PATIENCE = 25.0
+"""Seconds to stop by itself: less than the half minute that clouds and schedulers give before they take the machine."""
 
 
 class StopSignals:
