@@ -138,8 +138,7 @@ class BenchmarkEvaluation(Callback):
         moment = str(iterations)
         for benchmark in self._asked:
             if report := self.results.get(benchmark.name, {}).get(moment):
-                # Loggers forget what was logged at the step from which a run goes on.
-                self._keep(trainer, benchmark.name, moment, report)
+                _tell_callbacks(trainer, _scalars(benchmark.name, report))
                 continue
             trees = module.data.respond(module.data.share(benchmark.problems), benchmark)
             tally = Tally(benchmark).to(module.device)
@@ -197,8 +196,7 @@ class BenchmarkEvaluation(Callback):
         scalars = _scalars(name, report)
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=trainer.global_step)
-        # Where ModelCheckpoint(monitor=...) and EarlyStopping(monitor=...) look.
-        trainer.callback_metrics.update({key: torch.tensor(value) for key, value in scalars.items()})
+        _tell_callbacks(trainer, scalars)
 
     def _write(self, trainer: Trainer) -> None:
         """Every such callback's results, in one file."""
@@ -229,6 +227,11 @@ class BenchmarkEvaluation(Callback):
             name: {moment: Report.from_dict(report) for moment, report in reports.items()}
             for name, reports in state_dict.items()
         }
+
+
+def _tell_callbacks(trainer: Trainer, scalars: dict[str, float]) -> None:
+    """Where ModelCheckpoint(monitor=...) and EarlyStopping(monitor=...) look."""
+    trainer.callback_metrics.update({key: torch.tensor(value) for key, value in scalars.items()})
 
 
 def _evaluations(trainer: Trainer) -> list[BenchmarkEvaluation]:

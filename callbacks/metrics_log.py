@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, cast
 from lightning import Callback, Trainer
 
 from gpo_lightning.runs import run_directory
-from gpo_lightning.runs.loggers import METRICS
 
 if TYPE_CHECKING:
     from gpo_lightning.module import GPOModule
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 class MetricsLog(Callback):
     """Writes ``metrics/iteration-0000.json``: the scalars of the iteration, as the loggers get them.
 
-    Loggers write after the checkpoint, and some from memory; what a kill takes from them is still here.
+    A file for each, which needs no logger to read.
     """
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -23,7 +22,7 @@ class MetricsLog(Callback):
         cast(Any, trainer)._logger_connector._logged_metrics.clear()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        directory = run_directory(trainer) / METRICS
+        directory = run_directory(trainer) / "metrics"
         scalars = {name: float(value) for name, value in sorted(trainer.logged_metrics.items())}
         if not trainer.is_global_zero:
             return

@@ -28,6 +28,7 @@ from gpo_lightning.problems import Problem
 from gpo_lightning.rollouts import RolloutTree
 from gpo_lightning.runs.checkpoint import check_names, load_checkpoint
 from gpo_lightning.runs.identity import other_policy, table
+from gpo_lightning.runs.loggers import written
 from gpo_lightning.training import OpaqueBatch, Scorer, TrainingStep
 from gpo_lightning.training.schedule import Schedule
 
@@ -252,6 +253,7 @@ class GPOModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["training_step"] = self._step.state_dict()
         checkpoint["sharded"] = self.policy.sharded
+        checkpoint["logged"] = written(self.trainer)
         run = getattr(self.trainer, "run", None)
         if run is not None:
             checkpoint["run"] = run.identity.to_dict()

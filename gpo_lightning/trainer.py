@@ -57,6 +57,7 @@ class GPOTrainer(Trainer):
     began: float | None = None
     run: Run | None = None
     _folder: Path | None = None
+    _goes_on_by_itself = False
 
     def fit(
         self,
@@ -175,9 +176,12 @@ class GPOTrainer(Trainer):
                     self.run.work()
                 self._folder = self.run.folder
                 hand_over(self._folder, begin)
-                point_at(self, self._folder)
-                if found is not None:
-                    go_on_at(self, self._folder, 0 if found.checkpoint is None else found.checkpoint.steps)
+                point_at(self, self._folder, self.run.identity.id)
+                self._goes_on_by_itself = found is not None
+                if found is not None and found.checkpoint is None:
+                    go_on_at(self, 0, {"files": {}, "scalars": {}})
+                elif found is not None and found.checkpoint is not None and found.checkpoint.logged:
+                    go_on_at(self, found.checkpoint.steps, found.checkpoint.logged)
         try:
             yield begin
         finally:
@@ -247,6 +251,9 @@ class GPOTrainer(Trainer):
         for logger in self.loggers:
             logger.save()
         super().save_checkpoint(filepath, weights_only, storage_options)
+        if self._goes_on_by_itself:
+            # Lightning never removes the checkpoint that a run went on from, which so would keep one for each stop.
+            self.ckpt_path = None
         data = cast(Any, self).datamodule
         if isinstance(data, RolloutDataModule) and not weights_only:
             data.forget_rollouts(before=self.current_epoch)

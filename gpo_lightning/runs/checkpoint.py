@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +25,7 @@ class Checkpoint:
         between: written between two iterations, not in the middle of one.
         sharded: written by processes over which the weights lie spread.
         run: whose it is; ``None`` where it does not say.
+        logged: what loggers had written by then; empty where it does not say.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class Checkpoint:
     between: bool
     sharded: bool
     run: Identity | None = None
+    logged: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -53,7 +55,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     between = progress["processed"] == progress["ready"]
     sharded = bool(content.get("sharded", False))
     run = Identity.read(content["run"]) if content.get("run") else None
-    return Checkpoint(path, int(progress["processed"]), int(content["global_step"]), between, sharded, run)
+    return Checkpoint(
+        path, int(progress["processed"]), int(content["global_step"]), between, sharded, run, content.get("logged", {})
+    )
 
 
 def load_checkpoint(path: Path) -> Mapping[str, Any]:

@@ -1,20 +1,22 @@
 """Loggers that write into the run's folder, and go on there without losing or doubling a point."""
 
 import csv
-import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from gpo_lightning.runs.resume import CHECKPOINTS
 from gpo_lightning.runs.run import new_folder
 
 _NAME = "run"
-METRICS = "metrics"
+_ROWS = "metrics.csv"
+_MLFLOWS_OWN = "file:./mlruns"
+"""Where MLflow writes if nobody says where."""
 
 
 def root_or_folder(trainer: Trainer) -> Path:
@@ -32,15 +34,45 @@ def folder_of_run(trainer: Trainer) -> Path:
     return root_or_folder(trainer) if named else new_folder(root_or_folder(trainer))
 
 
-def point_at(trainer: Trainer, folder: Path) -> None:
-    """Have loggers and checkpoints go into the folder, where nothing else was said."""
-    for logger in _all_local(trainer):
+def point_at(trainer: Trainer, folder: Path, run: str | None = None) -> None:
+    """Have loggers and checkpoints go into the folder, where nothing else was said.
+
+    Args:
+        trainer: whose they are.
+        folder: of the run.
+        run: id of a run that may be taken up again, under which W&B goes on too.
+    """
+    for _, logger in _all_local(trainer):
         if logger._version is None:
             logger._root_dir = logger._save_dir = str(folder.parent.parent)
             logger._name, logger._version = folder.parent.name, folder.name
+    for logger in cast(list[Any], trainer.loggers):
+        if isinstance(logger, WandbLogger):
+            _point_wandb(logger, folder, run)
+        elif isinstance(logger, MLFlowLogger):
+            _point_mlflow(logger, folder)
     for callback in cast(Any, trainer).callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
             callback.dirpath = str(folder / CHECKPOINTS)
+
+
+def _point_wandb(logger: Any, folder: Path, run: str | None) -> None:
+    settings = logger._wandb_init
+    if logger._experiment is not None:
+        return  # it writes already
+    if settings["dir"] in (None, "."):
+        settings["dir"] = logger._save_dir = str(folder)
+    if settings["id"] is None:
+        settings["id"] = logger._id = run
+
+
+def _point_mlflow(logger: Any, folder: Path) -> None:
+    if logger._tracking_uri != _MLFLOWS_OWN:
+        return
+    from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
+
+    logger._tracking_uri = f"file:{folder.absolute() / 'mlruns'}"
+    logger._mlflow_client = MlflowClient(logger._tracking_uri)
 
 
 def checkpoint_folders(trainer: Trainer) -> list[Path]:
@@ -49,43 +81,74 @@ def checkpoint_folders(trainer: Trainer) -> list[Path]:
     return [Path(each.dirpath) for each in callbacks if isinstance(each, ModelCheckpoint) and each.dirpath is not None]
 
 
-def go_on_at(trainer: Trainer, folder: Path, step: int) -> None:
-    """Forget what was logged from the last optimiser step before a checkpoint on, for it is logged again.
+def written(trainer: Trainer) -> dict[str, Any]:
+    """How much loggers that have just saved wrote, and what Lightning has yet to tell them of the iteration.
 
-    Lightning logs an iteration's metrics after its checkpoint, at the step before; a kill may have taken them, and the
-    iteration's own file has them still. What else is logged at the checkpoint's step is logged by whoever did so.
+    Every rank must call it.
     """
-    for logger in _all_local(trainer):
+    scalars = {name: float(value) for name, value in trainer.logged_metrics.items()}
+    files: dict[str, int] = {}
+    for place, logger in _all_local(trainer):
         if isinstance(logger, TensorBoardLogger):
-            cast(Any, logger)._kwargs["purge_step"] = max(0, step - 1)
+            files |= {f"{place}/{path.name}": path.stat().st_size for path in _events(logger)}
         else:
-            _keep_rows(logger, step - 1)
-    for name in sorted((folder / METRICS).glob("iteration-*.json")):
-        said = json.loads(name.read_text())
-        if said.pop("step") == step:
-            for logger in _all_local(trainer):
-                logger.log_metrics(said, step=step - 1)
+            files[f"{place}/{_ROWS}"] = len(_rows(logger))
+    return {"files": files, "scalars": scalars | {"epoch": trainer.current_epoch}}
 
 
-def _keep_rows(logger: Any, step: int) -> None:
-    """Lightning's CSV logger deletes the file that it finds."""
-    path = Path(logger.log_dir) / "metrics.csv"
+def go_on_at(trainer: Trainer, step: int, logged: Mapping[str, Any]) -> None:
+    """Have loggers know what they knew when a checkpoint was written, for what came after is logged again.
+
+    Lightning logs an iteration's scalars after its checkpoint, at the step before, and not when it goes on from there.
+
+    Args:
+        trainer: whose loggers they are.
+        step: optimiser steps at the checkpoint.
+        logged: what :func:`written` said then.
+    """
+    for place, logger in _all_local(trainer):
+        if isinstance(logger, TensorBoardLogger):
+            for path in _events(logger):
+                size = logged["files"].get(f"{place}/{path.name}")
+                path.unlink() if size is None else os.truncate(path, min(size, path.stat().st_size))
+        else:
+            _keep_rows(logger, logged["files"].get(f"{place}/{_ROWS}", 0))
+        if logged["scalars"]:
+            logger.log_metrics(logged["scalars"], step=step - 1)
+
+
+def _events(logger: TensorBoardLogger) -> list[Path]:
+    return sorted(Path(logger.log_dir).glob("events.out.tfevents.*"))
+
+
+def _rows(logger: CSVLogger) -> list[dict[str, str]]:
+    path = Path(logger.log_dir) / _ROWS
     if not path.exists():
-        return
+        return []
     with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if int(row["step"]) < step]
+        return list(csv.DictReader(file))
+
+
+def _keep_rows(logger: Any, count: int) -> None:
+    """Lightning's CSV logger deletes the file that it finds."""
+    rows = _rows(logger)[:count]
     writer = logger.experiment
     writer.metrics_keys = sorted(rows[0]) if rows else []
     if rows:
-        with path.open("w", newline="") as file:
+        with (Path(logger.log_dir) / _ROWS).open("w", newline="") as file:
             table = csv.DictWriter(file, writer.metrics_keys)
             table.writeheader()
             table.writerows(rows)
 
 
-def _all_local(trainer: Trainer) -> list[Any]:
-    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger | CSVLogger)]
+def _all_local(trainer: Trainer) -> list[tuple[int, Any]]:
+    """Loggers that write files here, with their places among all."""
+    return [
+        (place, logger)
+        for place, logger in enumerate(trainer.loggers)
+        if isinstance(logger, TensorBoardLogger | CSVLogger)
+    ]
 
 
 def _local(trainer: Trainer) -> Any:
-    return next(iter(_all_local(trainer)), None)
+    return next((logger for _, logger in _all_local(trainer)), None)

@@ -2,14 +2,19 @@
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning import Callback
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.module import GPOModule
+from gpo_lightning.runs.atomic_checkpoint import AtomicCheckpointIO
+from gpo_lightning.runs.checkpoint import read_checkpoint
 from gpo_lightning.runs.run import Run
 from tests.end_to_end.conftest import config, run_directory
 from tests.end_to_end.test_resume import Killed, fit, killing, main_in
@@ -115,6 +120,54 @@ def test_rows_of_a_csv_logger_are_neither_lost_nor_doubled(tmp_path: Path, monke
     found, expected = _rows(broken), _rows(whole)
     assert sorted({row[:2] for row in found}) == sorted({row[:2] for row in expected})
     assert len({row[:2] for row in found}) == len(found), "nothing is there twice"
+
+
+def _points(folder: Path) -> list[tuple[str, int]]:
+    """What a person sees in TensorBoard, which drops what a later session says it logs again."""
+    events = EventAccumulator(str(run_directory(folder)), {"scalars": 0, "histograms": 0})
+    events.Reload()
+    tags = events.Tags()
+    names = [(name, events.Scalars) for name in tags["scalars"]]
+    names += [(name, events.Histograms) for name in tags["histograms"]]
+    return [(name, event.step) for name, read in names for event in read(name) if name != "hp_metric"]
+
+
+STOPS: dict[str, tuple[type, str, int, Any]] = {
+    "training": (GPOModule, "training_step", 1, lambda module: module.trainer.current_epoch == 1),
+    "before a checkpoint": (AtomicCheckpointIO, "save_checkpoint", 2, lambda _: True),
+    "after a checkpoint": (RolloutDataModule, "forget_rollouts", 2, lambda _: True),
+}
+SEARCHED = (  # which leaves histograms, with several optimiser steps an iteration and an evaluation after each
+    "--trainer.max_epochs=3",
+    "--trainer.callbacks=[{class_path: gpo_lightning.callbacks.BenchmarkEvaluation, init_args: {every_n_epochs: 1}}, "
+    "gpo_lightning.callbacks.StepAdvantages, gpo_lightning.callbacks.RolloutLog]",
+)
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_points_in_tensorboard_are_neither_lost_nor_doubled(
+    stop: str, whole: list[tuple[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as context:
+        killing(context, *STOPS[stop])
+        with pytest.raises(Killed):
+            fit(tmp_path, *SEARCHED)
+    fit(tmp_path, *SEARCHED, "--ckpt_path=last")
+    found = _points(tmp_path)
+    assert sorted(set(found)) == sorted(set(whole)), "nothing is lost"
+    assert Counter(found) == Counter(whole), "nothing is there twice"
+    kept = [read_checkpoint(path).iterations for path in (run_directory(tmp_path) / "checkpoints").iterdir()]
+    # One stays where a kill came just before its removal.
+    assert sorted(kept) == ([1, 3] if stop == "after a checkpoint" else [3])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, int]]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    fit(folder, *SEARCHED)
+    points = _points(folder)
+    assert {"steps/advantage", "eval/heldout/accuracy", "train/loss", "epoch"} <= {name for name, _ in points}
+    return points
 
 
 def test_weights_that_are_no_numbers_are_neither_kept_nor_exported(

@@ -1,0 +1,27 @@
+"""Loggers write into the run's folder unless they were told where."""
+
+from pathlib import Path
+
+import pytest
+from lightning import Trainer
+from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
+
+from gpo_lightning.runs.loggers import point_at
+
+
+def test_wandb_writes_into_the_runs_folder_and_goes_on_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", True)
+    loggers = [WandbLogger(), WandbLogger(save_dir="mine", id="my-id")]
+    point_at(Trainer(logger=loggers, accelerator="cpu"), tmp_path, "run-id")
+    told = [(logger._wandb_init["dir"], logger.save_dir, logger._wandb_init["id"]) for logger in loggers]
+    assert told == [(str(tmp_path), str(tmp_path), "run-id"), ("mine", "mine", "my-id")]
+    assert all(logger._wandb_init["resume"] == "allow" for logger in loggers)
+
+
+def test_mlflow_writes_into_the_runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.chdir(tmp_path)
+    loggers = [MLFlowLogger(tracking_uri=None), MLFlowLogger(tracking_uri=f"file:{tmp_path / 'mine'}")]
+    point_at(Trainer(logger=loggers, accelerator="cpu"), Path("runs/x"))
+    assert [logger.save_dir for logger in loggers] == [str(tmp_path / "runs/x/mlruns"), str(tmp_path / "mine")]
