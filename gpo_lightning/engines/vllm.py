@@ -16,7 +16,6 @@ import torch
 
 from gpo_lightning.engines.engine import Capabilities, Completion, Engine, Request
 from gpo_lightning.engines.kill_on_parent_death import KillOnParentDeath
-from gpo_lightning.engines.leftovers import own_folder
 from gpo_lightning.engines.sampling import StopText
 from gpo_lightning.engines.vllm_weights import (
     Form,
@@ -29,6 +28,7 @@ from gpo_lightning.engines.vllm_weights import (
 )
 from gpo_lightning.engines.without_main import without_main
 from gpo_lightning.errors import ConfigError, EngineDied, EngineError
+from gpo_lightning.leftovers import own_folder
 from gpo_lightning.policy.adapters import largest_rank
 
 if TYPE_CHECKING:

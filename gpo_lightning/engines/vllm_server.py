@@ -24,12 +24,12 @@ import aiohttp
 import torch
 
 from gpo_lightning.engines.engine import Capabilities, Completion, Engine, Purpose, Request, Sampling
-from gpo_lightning.engines.leftovers import own_folder
 from gpo_lightning.engines.vllm_fleet import Fleet, Server
 from gpo_lightning.engines.vllm_http import Adapter, Answer, Client, completion, open_session
 from gpo_lightning.engines.vllm_launch import Child, Launch
 from gpo_lightning.engines.vllm_weights import refuse_adapter, served_rank
 from gpo_lightning.errors import ConfigError, EngineDied, EngineError
+from gpo_lightning.leftovers import own_folder
 from gpo_lightning.policy.adapters import largest_rank, only_merged
 
 if TYPE_CHECKING:

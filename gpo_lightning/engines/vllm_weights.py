@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from gpo_lightning.engines.leftovers import own_folder
 from gpo_lightning.errors import ConfigError
+from gpo_lightning.leftovers import own_folder
 from gpo_lightning.policy.adapters import largest_rank, only_merged, unmergeable
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from gpo_lightning.errors import ConfigError
+from gpo_lightning.leftovers import own_folder
 from gpo_lightning.policy.adapters import check_computes, parts_tied_embeddings, untie
 from gpo_lightning.policy.base import context_of, load_model, load_tokenizer, takes_positions
 from gpo_lightning.policy.config import PolicyConfig
@@ -230,7 +231,7 @@ class Policy(nn.Module):
         """The base model as an engine should serve it: if quantised, the weights really multiplied by."""
         if self.config.quantization is None and not self.unties:
             return self.directory
-        directory = tempfile.mkdtemp(prefix="gpo-base-")
+        directory = tempfile.mkdtemp(dir=own_folder("gpo-base"))
         weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
         _write(self._plain_base(), Path(directory))
         self.tokenizer.save_pretrained(directory)

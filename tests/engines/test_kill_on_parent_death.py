@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gpo_lightning.engines.kill_on_parent_death import KillOnParentDeath
-from gpo_lightning.engines.leftovers import own_folder
+from gpo_lightning.leftovers import own_folder
 from tests.conftest import ROOT
 
 OWNER = """
@@ -75,7 +75,7 @@ def test_a_stopped_worker_is_killed_with_its_engine() -> None:
 
 MAKE = """
 import os, sys, time
-from gpo_lightning.engines.leftovers import own_folder
+from gpo_lightning.leftovers import own_folder
 print(own_folder("gpo-test", sys.argv[1]), flush=True)
 time.sleep(60)
 """

@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from gpo_lightning.leftovers import own_folder
+
 
 def make_once(name: str, write: Callable[[Path], None]) -> Path:
     """The directory ``name`` in the cache (``$GPO_CACHE`` or ``~/.cache/gpo_lightning``), written if absent.
@@ -17,7 +19,7 @@ def make_once(name: str, write: Callable[[Path], None]) -> Path:
     if directory.is_dir():
         return directory
     directory.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=directory.parent))
+    draft = Path(tempfile.mkdtemp(dir=own_folder(".drafts", str(directory.parent))))
     try:
         write(draft)
         draft.replace(directory)
