@@ -68,7 +68,8 @@ def write_trees(path: Path, trees: Iterable[RolloutTree]) -> None:
     """Write atomically: the file is whole or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(pa.Table.from_pylist([_row(tree) for tree in trees], schema=_SCHEMA), partial)
+    table = pa.Table.from_pylist([_row(tree) for tree in trees], schema=_SCHEMA)
+    pq.write_table(table, partial, write_page_checksum=True)
     partial.replace(path)
 
 
@@ -79,12 +80,12 @@ def read_trees(path: Path) -> list[RolloutTree]:
         DataError: the file is missing, not such a file, or of a later format.
     """
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
         version = int((table.schema.metadata or {}).get(_VERSION_KEY, b"1"))
         rows = table.to_pylist()
         if version <= VERSION:
             return [_tree(row) for row in rows]
-    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a rollout file written by this package: {error}") from error
     raise DataError(
         f"{path}: rollouts in format {version}; this version of gpo_lightning reads formats up to {VERSION}. Upgrade "

@@ -1,12 +1,16 @@
 """Rollouts that several iterations learn from, kept so that a run that is taken up again learns from the same."""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from gpo_lightning.errors import DataError
 from gpo_lightning.rollouts import Rollouts, read_trees, write_trees
 from gpo_lightning.rollouts.ranks import gather
+
+_LOG = logging.getLogger(__name__)
 
 
 class KeptRollouts:
@@ -31,10 +35,15 @@ class KeptRollouts:
         write_trees(path, rollouts.trees)
 
     def read(self, iteration: int) -> Rollouts | None:
+        """What is kept of an iteration; ``None`` where that is nothing, or has rotted."""
         path = self._trees(iteration)
         if not path.exists():
             return None
-        return Rollouts(read_trees(path), Counter(json.loads(path.with_suffix(".json").read_text())))
+        try:
+            return Rollouts(read_trees(path), Counter(json.loads(path.with_suffix(".json").read_text())))
+        except (DataError, OSError, ValueError) as error:
+            _LOG.warning("%s: the rollouts kept there cannot be read, and new ones are made: %s", path, error)
+            return None
 
     def read_or_make(self, iteration: int, make: Callable[[], Rollouts], look: bool) -> Rollouts:
         """The rollouts that a stopped run kept of an iteration, else new ones, which are kept.

@@ -1,3 +1,5 @@
+import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ from hypothesis import strategies as st
 from gpo_lightning.engines import Purpose
 from gpo_lightning.errors import DataError
 from gpo_lightning.problems import Message, Problem
-from gpo_lightning.rollouts import RolloutTree, Sample, read_trees, write_trees
+from gpo_lightning.rollouts import Rollouts, RolloutTree, Sample, read_trees, write_trees
 from gpo_lightning.rollouts.tree import ValueCurve
+from gpo_lightning.runs.kept_rollouts import KeptRollouts
+from tests import fitting
 from tests.conftest import tree_of
 
 tokens = st.lists(st.integers(0, 3), min_size=1, max_size=6).map(tuple)
@@ -118,3 +122,20 @@ def test_a_file_that_is_not_ours_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_text("no")
     with pytest.raises(DataError, match=r"x\.parquet"):
         read_trees(tmp_path / "x.parquet")
+
+
+def test_a_file_that_rotted_is_refused_or_reads_as_it_was(tmp_path: Path) -> None:
+    """As what several iterations learn from it is kept for hours, and an iteration is not made twice."""
+    path = tmp_path / "rollouts-000000-rank0.parquet"
+    made = Rollouts(fitting.trees(), Counter(examples=3))
+    KeptRollouts(tmp_path, 0).write(0, made)
+    whole, draw = path.read_bytes(), random.Random(0)
+    read: list[Rollouts | None] = []
+    for bit in [draw.randrange(8 * len(whole)) for _ in range(60)]:
+        rotten = bytearray(whole)
+        rotten[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(rotten)
+        read.append(KeptRollouts(tmp_path, 0).read(0))
+    assert None in read
+    sound = [[(tree.prompt, tree.samples) for tree in found.trees] for found in read if found is not None]
+    assert all(each == [(tree.prompt, tree.samples) for tree in made.trees] for each in sound)
