@@ -79,6 +79,8 @@ class TrainingStep:
     def close(self, number: int, directory: Path | None = None, rank: int = 0) -> Tensor | None:
         """End the optimiser step; the norm of its gradient, or ``None`` where it is skipped on all ranks.
 
+        A step without any gradient, of groups whose rewards are all equal say, leaves the weights as they are.
+
         Args:
             number: of the step.
             directory: the run's folder, where the batches of a bad step are kept; ``None`` keeps none.
@@ -89,10 +91,12 @@ class TrainingStep:
         """
         norm = norm_of([parameter.grad for parameter in self.parameters if parameter.grad is not None])
         bad = bool(self._reduce_sum(self._bad_steps.flag(norm)).item() > 0)
-        if bad:
-            # An optimiser leaves alone, moments and all, what has no gradient.
+        if bad or norm == 0:
+            # An optimiser leaves alone, moments and all, what has no gradient. By one of zeros Adam goes on at nearly
+            # full speed, in the direction of the steps before.
             for parameter in self.parameters:
                 parameter.grad = None
+        if bad:
             self._count_incident("skipped_steps")
         self._bad_steps.close(bad, number, directory, rank)
         return None if bad else norm

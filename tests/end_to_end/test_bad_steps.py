@@ -18,13 +18,15 @@ from tests.fitting import fit_batches, trees
 
 
 class Spoilt(GPOModule):
-    """Its loss is NaN, or its gradient is while the loss is not, at given micro-batches."""
+    """Its loss is NaN, or its gradient is while the loss is not, or is zero, at given micro-batches."""
 
-    def __init__(self, nan_loss: set[int], nan_gradient: set[int], bad_steps: int) -> None:
+    def __init__(
+        self, nan_loss: set[int], nan_gradient: set[int], bad_steps: int, no_gradient: frozenset[int] = frozenset()
+    ) -> None:
         super().__init__(
             GRPO(), PolicyConfig(base="tiny", lora=lora(), dtype="float64"), torch.optim.AdamW, bad_steps=bad_steps
         )
-        self.nan_loss, self.nan_gradient = nan_loss, nan_gradient
+        self.nan_loss, self.nan_gradient, self.no_gradient = nan_loss, nan_gradient, no_gradient
         self.weights: list[dict[str, torch.Tensor]] = []
         self.seen = 0
 
@@ -42,6 +44,8 @@ class Spoilt(GPOModule):
         loss = super().training_step(batch, batch_idx)
         if number in self.nan_gradient:
             loss.register_hook(lambda gradient: gradient * float("nan"))
+        if number in self.no_gradient:
+            loss.register_hook(lambda gradient: gradient * 0)
         return loss
 
 
@@ -72,6 +76,16 @@ def test_a_bad_step_changes_no_weight_and_the_next_one_does(loss: set[int], grad
     batches = torch.load(kept, weights_only=True)
     assert len(batches) == 2, "every micro-batch of the step"
     assert batches[0]["rows"]["input_ids"].dtype == torch.long
+
+
+def test_a_step_without_a_gradient_changes_no_weight_and_is_no_bad_one(tmp_path: Path) -> None:
+    """Adam's momentum would carry the weights on, away from where they have just begun to succeed."""
+    module = Spoilt(set(), set(), bad_steps=1, no_gradient=frozenset({2, 3}))
+    run(module, tmp_path)
+    changed = [not same(before, after) for before, after in zip(module.weights, module.weights[1:], strict=False)]
+    assert changed[1] is False
+    assert all(changed[:1] + changed[2:])
+    assert not module.data.incidents
 
 
 def test_bad_steps_in_a_row_stop_the_run(tmp_path: Path) -> None:
