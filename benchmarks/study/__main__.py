@@ -12,7 +12,7 @@ import argparse
 import json
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import inf
 from pathlib import Path
 from queue import SimpleQueue
@@ -199,8 +199,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path)
     parser.add_argument("--so-far", action="store_true")
+    parser.add_argument("--arms", nargs="+", metavar="ARM", help="these alone, beside the first, which is the base")
     arguments = parser.parse_args()
     study = Study.read(arguments.study)
+    if arguments.arms:
+        base, *_ = study.arms
+        if unknown := set(arguments.arms) - set(study.arms):
+            parser.error(f"no arm is called {', '.join(sorted(unknown))}; there are: {', '.join(study.arms)}")
+        study = replace(study, arms={name: its for name, its in study.arms.items() if name in (base, *arguments.arms)})
     curves, rates = so_far(study) if arguments.so_far else all_runs(study)
     rows = compare(study, curves)
     show(study, rows)

@@ -35,6 +35,7 @@ class Study:
         heldout: held-out problems.
         every: iterations between measurements.
         only: arms of a task that does not have all of them.
+        about: what it asks, for the page of results.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Study:
     heldout: int = 512
     every: int = 2
     only: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    about: str = ""
 
     def arms_of(self, task: str) -> list[str]:
         """Names of the arms that are run on a task; the first is the base."""

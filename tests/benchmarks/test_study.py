@@ -13,6 +13,7 @@ from tests.conftest import ROOT
 sys.path.insert(0, str(ROOT / "benchmarks" / "study"))
 
 import paired
+import report
 
 import runs
 from runs import Point, Study, command, folder_of
@@ -67,6 +68,36 @@ def test_a_run_that_does_not_reach_the_threshold_counts_with_all_its_tokens() ->
     assert row["base_success"] == pytest.approx((0.1 + 0.1 * 200 / 300 + 0.7) / 2)
     assert base["to_threshold"] == [None, pytest.approx(150)]
     main["show"](study, [base, row])
+
+
+def test_the_page_calls_nothing_better_that_is_not_sure() -> None:
+    row = {
+        "task": "ledger-8",
+        "arm": "ours, references",
+        "budget": 60000,
+        "at_start": 0.06,
+        "success": [0.1, 0.2, 0.3],
+        "base_success": 0.2,
+        "area": 0.2,
+        "to_threshold": [20000.0, None, 30000.0],
+        "steps": 9.0,
+    }
+    study = {"name": "evening", "threshold": 0.3, "seeds": [0, 1, 2, 3], "about": "A task."}
+    said = {}
+    for name, ratio, p in (
+        ("sure", [1.5, 1.2, 1.9], 0.02),
+        ("unsure", [1.5, 0.9, 1.9], 0.2),
+        ("worse", [0.5, 0.3, 0.8], 0.01),
+    ):
+        rows = [row | {"arm": "base, groups of 8"}, row | {"ratio": ratio, "p_corrected": p}]
+        said[name] = report.page({"evening": {"study": study, "rows": rows}})
+    assert "better than the base method" in said["sure"]
+    assert "| 1.3 | 1.50 (1.20 to 1.90) | yes |" in said["sure"]
+    assert "not told apart" in said["unsure"]
+    assert "| 1.3 | 1.50 (0.90 to 1.90) | no |" in said["unsure"]
+    assert "worse than the base method" in said["worse"]
+    assert "3 of 4 seeds" in said["sure"], "what was stopped says so"
+    assert "30,000 (2 of 3 runs)" in said["sure"]
 
 
 STUDIES = sorted(path.stem for path in (ROOT / "benchmarks" / "study").glob("*.yaml"))
