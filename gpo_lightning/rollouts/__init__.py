@@ -8,14 +8,16 @@ from gpo_lightning.rollouts.parquet import read_trees, write_trees
 from gpo_lightning.rollouts.plan import RolloutPlan
 from gpo_lightning.rollouts.progress import Progress, ProgressListener
 from gpo_lightning.rollouts.ranks import gather
-from gpo_lightning.rollouts.starts import FirstMistake, Frontier, frontier_depth
+from gpo_lightning.rollouts.starts import Critical, FirstMistake, Frontier, PromptOnly, frontier_depth
 from gpo_lightning.rollouts.tree import RolloutTree, Sample
 
 __all__ = [
+    "Critical",
     "FirstMistake",
     "Frontier",
     "Progress",
     "ProgressListener",
+    "PromptOnly",
     "RolloutLoop",
     "RolloutPlan",
     "RolloutTree",

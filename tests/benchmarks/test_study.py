@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import ROOT
 
@@ -112,3 +113,13 @@ def test_every_arm_of_a_study_names_files_that_there_are(name: str) -> None:
             files = [ROOT / its.partition("=")[2] for its in options if its.startswith("--config=")]
             assert len(files) >= 2
             assert all(file.exists() for file in files)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_arms_of_a_study_train_the_model_and_problems_of_its_tasks(name: str) -> None:
+    study = Study.read(ROOT / "benchmarks" / "study" / f"{name}.yaml")
+    for options in study.arms.values():
+        for path in [its.partition("=")[2] for its in options if its.startswith("--config=")]:
+            said = yaml.safe_load((ROOT / path).read_text())
+            assert set(said) == {"data"}, path
+            assert not {"problems", "engine", "sampling", "evaluation"} & set(said["data"]), path
