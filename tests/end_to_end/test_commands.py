@@ -1,16 +1,20 @@
 """Each subcommand means what a Lightning user expects, and wrong input is refused before anything is loaded."""
 
 from contextlib import nullcontext
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForCausalLM
 
 from gpo_lightning import GPOTrainer
 from gpo_lightning.cli import main
 from gpo_lightning.engines import Completion, Transformers
 from gpo_lightning.problems import ModularChains, Problem
+from gpo_lightning.problems.labelled import LabelledSource
 from gpo_lightning.rollouts import read_trees
 from tests.conftest import ROOT
 from tests.end_to_end.conftest import SMALL, TRANSFORMERS, config
@@ -198,10 +202,18 @@ FILES = sorted(file for file in (ROOT / "configs").rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT / "configs")))
-def test_every_configuration_is_accepted(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_every_configuration_is_accepted(file: Path, tmp_path: Path) -> None:
     """Alone, or on top of the quickstart; classes are built, weights are not loaded."""
     from gpo_lightning import GPOCLI, GPOModule, GPOTrainer, RolloutDataModule
 
+    said = yaml.safe_load(file.read_text())
+    if labelled := said.pop("labelled", None):  # an option of gpo explore alone
+        module, _, name = labelled["class_path"].rpartition(".")
+        kind = getattr(import_module(module), name)
+        assert issubclass(kind, LabelledSource)
+        signature(kind).bind(**labelled["init_args"])
+        (tmp_path / file.name).write_text(yaml.safe_dump(said))
+        file = tmp_path / file.name
     base = [] if "trainer:\n  max_epochs" in file.read_text() else config("quickstart.yaml")
     processes = ["--trainer.accelerator=cpu", "--trainer.precision=null"] if "gpu" in file.name else []
     cli = GPOCLI(
