@@ -5,6 +5,7 @@ Nothing here generates, and only `prompting` knows a tokenizer.
 
 from gpo_lightning.problems.aime import AIME
 from gpo_lightning.problems.bbh import BBH
+from gpo_lightning.problems.big_bench_mistake import BigBenchMistake
 from gpo_lightning.problems.carry_addition import CarryAddition
 from gpo_lightning.problems.chain_sum import ChainSum
 from gpo_lightning.problems.competition_math import MATH, MATH500
@@ -34,6 +35,7 @@ __all__ = [
     "MATH",
     "MATH500",
     "MMLU",
+    "BigBenchMistake",
     "CarryAddition",
     "ChainSum",
     "Chat",
