@@ -208,6 +208,8 @@ def main() -> None:
             parser.error(f"no arm is called {', '.join(sorted(unknown))}; there are: {', '.join(study.arms)}")
         study = replace(study, arms={name: its for name, its in study.arms.items() if name in (base, *arguments.arms)})
     curves, rates = so_far(study) if arguments.so_far else all_runs(study)
+    if not curves:
+        parser.exit(message=f"{study.name}: no seed has been run by every arm yet.\n")
     rows = compare(study, curves)
     show(study, rows)
     RESULTS.mkdir(exist_ok=True)
