@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig
 
 from gpo_lightning.engines import VLLM, Completion, Engine, Purpose, Request, Sampling, Transformers
 from gpo_lightning.policy import Policy, PolicyConfig
@@ -61,6 +62,28 @@ def test_engine_and_trainer_agree_after_every_sync(engine: Engine, policy: Polic
         assert first.cached == 0 or isinstance(engine, Transformers)
         assert largest_gap(policy, [first, *others]) < 1e-3
         assert engine.version == version
+
+
+@pytest.mark.vllm
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("settings", "form"),
+    [
+        ({"use_dora": True}, "merged"),
+        ({"modules_to_save": ["lm_head"]}, "merged"),
+        ({"target_modules": ["q_proj", "lm_head"], "rank_pattern": {"q_proj": 24}}, "adapter"),
+    ],
+)
+def test_whatever_the_adapter_vllm_serves_what_is_trained(settings: dict[str, Any], form: str) -> None:
+    chosen: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    policy = Policy(PolicyConfig(base="tiny", lora=LoraConfig(**chosen | settings), dtype="float32"))
+    engine = VLLM(memory_gib=0.25)
+    try:
+        engine.start(policy)
+        assert engine.form == form
+        test_engine_and_trainer_agree_after_every_sync(engine, policy)
+    finally:
+        engine.shutdown()
 
 
 @pytest.fixture(scope="module")
