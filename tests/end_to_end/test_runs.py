@@ -3,6 +3,7 @@
 import csv
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +219,27 @@ def test_what_an_iteration_did_not_measure_is_absent_from_its_metrics(tmp_path: 
     said = [json.loads(path.read_text()) for path in sorted((run_directory(tmp_path) / "metrics").glob("*.json"))]
     assert ["once" in each for each in said] == [True, False]
     assert all("train/loss" in each for each in said)
+
+
+STEPS = "--model.lr_scheduler={class_path: torch.optim.lr_scheduler.StepLR, init_args: {step_size: 1, gamma: 0.1}}"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factor"),
+    [
+        (("--model.schedule={name: linear, warmup: 0.25}",), lambda steps: 0.0),
+        ((STEPS, "--model.lr_scheduler_every=iteration"), lambda steps: 0.01),
+        ((STEPS,), lambda steps: 0.1**steps),
+    ],
+)
+def test_rates_follow_the_run_the_iterations_or_the_steps(
+    schedule: tuple[str, ...], factor: Callable[[int], float], tmp_path: Path
+) -> None:
+    plan = "--data.plan={problems: 4, group_size: 4, resets: 0, reset_probability: 0.0}"
+    fit(tmp_path, plan, "--data.micro_batch=2", LR + "0.002", *schedule)
+    (path,) = (run_directory(tmp_path) / "checkpoints").glob("*.ckpt")
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    steps = int(content["global_step"])
+    assert steps > 2, "more steps than iterations, else nothing is told apart"
+    (group,) = content["optimizer_states"][0]["param_groups"]
+    assert group["lr"] == pytest.approx(0.002 * factor(steps), abs=1e-9)
