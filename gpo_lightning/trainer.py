@@ -280,7 +280,8 @@ class GPOTrainer(Trainer):
             datamodule: problems, engine and search.
             output: folder for ``rollouts.parquet`` and ``report.html``, and ``labelled.json`` where labels are given.
             ckpt_path: checkpoint whose trained weights are explored.
-            labelled: responses with a known first mistake, to look for it in them instead of in the policy's own.
+            labelled: responses of others, to look at them instead of the policy's own; of known first mistakes it is
+                told how often the search finds them.
         """
         self._load(model, ckpt_path)
         progress = RolloutProgress()
@@ -291,10 +292,11 @@ class GPOTrainer(Trainer):
                 rollouts = datamodule.explore(model.policy, iteration=0)
             else:
                 trajectories, rollouts = datamodule.examine(model.policy, labelled)
-                found = labelled_report(trajectories, rollouts.trees)
-                output.mkdir(parents=True, exist_ok=True)
-                (output / "labelled.json").write_text(json.dumps(found.to_dict(), indent=1) + "\n")
-                print(found)
+                if any(trajectory.error is not None for trajectory in trajectories):
+                    found = labelled_report(trajectories, rollouts.trees)
+                    output.mkdir(parents=True, exist_ok=True)
+                    (output / "labelled.json").write_text(json.dumps(found.to_dict(), indent=1) + "\n")
+                    print(found)
             write_trees(output / "rollouts.parquet", rollouts.trees)
             explorer.write_page(output / "report.html", rollouts.trees, tokenizer=model.policy.tokenizer)
             # Nobody will ask the journal again.

@@ -27,6 +27,7 @@ from gpo_lightning.problems.reasoning_gym import ReasoningGym
 from gpo_lightning.problems.rewarded import Rewarded
 from gpo_lightning.problems.rows import Rows
 from gpo_lightning.problems.table import Columns, Table
+from gpo_lightning.problems.transcripts import TranscriptColumns, Transcripts
 
 __all__ = [
     "AIME",
@@ -59,4 +60,6 @@ __all__ = [
     "Rewarded",
     "Rows",
     "Table",
+    "TranscriptColumns",
+    "Transcripts",
 ]

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 from gpo_lightning.errors import ConfigError, DataError
 from gpo_lightning.problems.files import Row, read_rows
-from gpo_lightning.problems.problem import Message, Problem, ProblemSource
+from gpo_lightning.problems.problem import Problem, ProblemSource
 from gpo_lightning.problems.prompt_styles import Chat, Form, Prompting
 from gpo_lightning.problems.question import Question, solution
 from gpo_lightning.problems.split import is_heldout
@@ -74,7 +74,7 @@ class Rows(ProblemSource):
     @property
     def has_answers(self) -> bool:
         """Whether every row to learn from has a gold answer."""
-        return all(row.columns.get(self.columns.answer) is not None for row in self._train)
+        return all(row.get(self.columns.answer) is not None for row in self._train)
 
     def train(self) -> Sequence[Problem]:
         problems = self._problems["train"]
@@ -98,14 +98,16 @@ class Rows(ProblemSource):
     def _problem(self, id: str, row: Row) -> Problem:
         names = self.columns
         id = row.text(names.id) if names.id else id
-        answer = row.columns.get(names.answer)
-        answer = "" if answer is None else str(answer).strip()
+        answer = row.optional(names.answer).strip()
         category = row.text(names.category) if names.category else self.task
-        worked = str(row.columns.get(names.solution) or "").strip() if names.solution else ""
+        worked = row.optional(names.solution).strip() if names.solution else ""
         metadata = _plain({**row.columns, "category": category})
         if "prompt" in row.columns:
-            return Problem(id, self.task, answer, solution=worked or None, metadata=metadata, **_asked(row))
-        if names.question not in row.columns:
+            return Problem(id, self.task, answer, solution=worked or None, metadata=metadata, **_asked(row, "prompt"))
+        if row.turns(names.question):
+            asked = _asked(row, names.question)
+            return Problem(id, self.task, answer, solution=worked or None, metadata=metadata, **asked)
+        if row.get(names.question) is None and names.question not in row.columns:
             there = ", ".join(map(str, row.columns))
             raise DataError(
                 f"{row.place}: no column 'prompt' and none {names.question!r}; there are: {there}. Rename one, or name "
@@ -161,21 +163,20 @@ def _rows(given: object, argument: str, split: str) -> list[Row]:
     return rows
 
 
-def _asked(row: Row) -> dict[str, Any]:
-    """The fields of a problem that hold the row's prompt."""
-    prompt = row.columns["prompt"]
-    if isinstance(prompt, str):
-        return {"prompt": row.text("prompt")}
-    try:
-        turns = tuple(Message(str(turn["role"]), str(turn["content"])) for turn in prompt)
-    except (TypeError, KeyError, ValueError) as error:
+def _asked(row: Row, column: str) -> dict[str, Any]:
+    """The fields of a problem that hold what is asked, as it is.
+
+    Raises:
+        DataError: it is neither a text nor chat turns.
+    """
+    if turns := row.turns(column):
+        return {"messages": turns}
+    if not isinstance(row.get(column), str):
         raise DataError(
-            f"{row.place}: prompt is {prompt!r:.80}; it must be a text, or a list of chat messages "
+            f"{row.place}: {column} is {row.get(column)!r:.80}; it must be a text, or a list of chat messages "
             '{"role": "user", "content": ...}.'
-        ) from error
-    if not turns:
-        raise DataError(f"{row.place}: prompt has no messages.")
-    return {"messages": turns}
+        )
+    return {"prompt": row.text(column)}
 
 
 def _plain(columns: Mapping[str, Any]) -> dict[str, Any]:

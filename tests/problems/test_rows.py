@@ -63,7 +63,7 @@ def test_every_column_reaches_a_reward_function_even_through_a_file() -> None:
         ("nowhere.jsonl", "no such file"),
         ([{"text": "x", "answer": "1"}], "no column 'prompt'"),
         ([{"prompt": 3, "answer": "1"}], "prompt is 3"),
-        ([{"prompt": [{"who": "user"}], "answer": "1"}], "list of chat messages"),
+        ([{"prompt": [{"who": "user"}], "answer": "1"}], "not of chat turns"),
         ([{"prompt": "x"}], "nothing can judge responses"),
     ],
 )
