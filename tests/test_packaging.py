@@ -85,9 +85,14 @@ from importlib.resources import files
 assert gpo_lightning.__file__ == {str(home / "gpo_lightning" / "__init__.py")!r}, gpo_lightning.__file__
 assert files("gpo_lightning").joinpath("configs", "quickstart.yaml").is_file()
 assert files("gpo_lightning").joinpath("policy", "embedded", "weights").is_dir()
+from gpo_lightning.cli import main
+main(["configs", "loss/dpo"])
+main(["new", {str(tmp_path / "project")!r}])
 """
     run = subprocess.run([sys.executable, "-I", "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("loss/dpo  DPO on pairs"), "configurations go by name"
+    assert {path.name for path in (tmp_path / "project").iterdir()} >= {"config.yaml", "reward.py", "data.jsonl"}
 
 
 def build(builder: Callable[[str], str], tree: Path, into: Path) -> Path:

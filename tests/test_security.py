@@ -34,7 +34,11 @@ def test_hyper_parameters_of_a_checkpoint_configure_nothing(
     hostile = {"policy": {"trust_remote_code": True, "base": "elsewhere"}, "bad_steps": 99, "_class_path": "os.system"}
     progress = {"current": {"processed": 1, "ready": 1}}
     content: dict[str, Any] = {"hyper_parameters": hostile, "state_dict": {}, "optimizer_states": [], "global_step": 1}
-    content |= {"loops": {"fit_loop": {"epoch_progress": progress}}, "RolloutDataModule": {}}
+    content |= {
+        "pytorch-lightning_version": "2.6.6",
+        "loops": {"fit_loop": {"epoch_progress": progress}},
+        "RolloutDataModule": {},
+    }
     torch.save(content, path)
     seen: list[GPOModule] = []
 

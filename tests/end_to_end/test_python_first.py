@@ -115,4 +115,4 @@ def test_rewards_are_named_in_yaml(tmp_path: Path) -> None:
 def test_the_command_line_knows_its_version_and_takes_no_abbreviations(tmp_path: Path) -> None:
     assert gpo(["--version"], tmp_path).stdout.startswith("gpo_lightning 0.")
     done = gpo(["fit", "--trainer.max_epoch=3"], tmp_path, check=False)
-    assert "--trainer.max_epoch=3" in done.stderr  # as unrecognised; taken for max_epochs, it would not be named
+    assert "trainer has no key 'max_epoch'. Did you mean max_epochs?" in done.stderr

@@ -1,0 +1,84 @@
+"""The ``gpo`` command: what it is asked, and whether that can work, before the seconds that imports take."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from gpo_lightning import __version__
+from gpo_lightning.cli.arguments import prepared
+from gpo_lightning.cli.check import check
+from gpo_lightning.cli.commands import COMMANDS, CONFIGURED, help_text, keys_of, without_other_commands
+from gpo_lightning.cli.files import check_files
+from gpo_lightning.cli.settings import Setting, settings
+from gpo_lightning.cli.short_names import spelt_out_setting
+from gpo_lightning.cli.words import did_you_mean
+from gpo_lightning.errors import ConfigError, GPOError, Interrupted, RankLost
+
+_FAILED = 1
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point of the ``gpo`` command."""
+    # Class paths may name modules beside the configuration, as they could under `python -m`.
+    sys.path.append(str(Path.cwd()))
+    try:
+        _run(args)
+    except Interrupted as stop:
+        print(f"gpo: {stop}", file=sys.stderr)
+        sys.exit(stop.status)
+    except RankLost as lost:
+        print(f"gpo: {lost}", file=sys.stderr, flush=True)
+        # On the way out torch would say goodbye to ranks that are gone, and may wait for them.
+        os._exit(_FAILED)
+    except GPOError as error:
+        sys.exit(f"gpo: {error}")
+
+
+def _run(args: Sequence[str] | None) -> None:
+    given = list(sys.argv[1:] if args is None else args)
+    match given:  # pyright: ignore[reportMatchNotExhaustive]
+        case [] | ["-h" | "--help" | "help"]:
+            print(help_text(), end="")
+        case ["--version" | "-V"]:
+            print(f"gpo_lightning {__version__}")
+        case ["configs", *rest]:
+            from gpo_lightning.cli.listing import configs
+
+            configs(rest)
+        case ["new", *rest]:
+            from gpo_lightning.cli.new import new
+
+            new(rest)
+        case ["report", *rest]:
+            from gpo_lightning.cli.report import report
+
+            report(rest)
+        case [command, *rest] if command in CONFIGURED:
+            _configured(command, rest, as_program=args is None)
+        case [command, *_]:
+            raise ConfigError(
+                f"there is no command {command!r}.{did_you_mean(command, COMMANDS)}\n  Commands: {', '.join(COMMANDS)}."
+            )
+
+
+def all_set(command: str, arguments: Sequence[str]) -> list[Setting]:
+    """What the arguments of a command set, in the forms that the parser takes."""
+    found = [spelt_out_setting(each) for each in settings(arguments)]
+    return [each if each.key else replace(each, value=without_other_commands(each.value, command)) for each in found]
+
+
+def _configured(command: str, rest: Sequence[str], as_program: bool) -> None:
+    """A command that takes a configuration: what can be told without imports first."""
+    arguments = prepared(command, rest)
+    foreign: list[str] = []
+    if not {"-h", "--help"}.intersection(arguments) and not any(each.endswith(".help") for each in arguments):
+        found = all_set(command, arguments)
+        foreign = check(keys_of(command), found)
+        check_files(command, found)
+    if as_program:
+        sys.argv[1:] = [command, *arguments]  # which the other ranks of this machine are started with
+    from gpo_lightning.cli.gpo_cli import run
+
+    run(None if as_program else [command, *arguments], foreign)
