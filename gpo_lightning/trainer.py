@@ -1,13 +1,11 @@
-"""Lightning's Trainer with what people do besides fitting, and with runs that can be stopped anywhere."""
+"""Lightning's Trainer with runs that can be stopped anywhere."""
 
-import json
 import os
 import signal
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, cast
 
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
@@ -19,41 +17,33 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
 
 from gpo_lightning.callbacks.logged import log_configuration
-from gpo_lightning.callbacks.model_export import training
 from gpo_lightning.callbacks.rollout_progress import RolloutProgress
 from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError, Interrupted
-from gpo_lightning.evaluation import explorer
-from gpo_lightning.evaluation.diagnosis import Diagnosis, diagnose
-from gpo_lightning.evaluation.labelled_errors import labelled_report
 from gpo_lightning.module import GPOModule
-from gpo_lightning.problems.labelled import LabelledSource
-from gpo_lightning.rollouts import Frontier, Rollouts, write_trees
 from gpo_lightning.runs.atomic_checkpoint import AtomicCheckpointIO
 from gpo_lightning.runs.checkpoint import mid_iteration, read_checkpoint
 from gpo_lightning.runs.fit_loop import ResumableFitLoop
 from gpo_lightning.runs.identity import check_same, scheduled_job
 from gpo_lightning.runs.launcher import Launcher, hand_over, handed_over, started_by, take_back
 from gpo_lightning.runs.loggers import checkpoint_folders, folder_of_run, go_on_at, point_at, root_or_folder
-from gpo_lightning.runs.model_folder import push_model, write_model
 from gpo_lightning.runs.quiet import quiet
-from gpo_lightning.runs.resume import JOURNAL, Resumption, find_job, find_last, resumption
+from gpo_lightning.runs.resume import Resumption, find_job, find_last, resumption
 from gpo_lightning.runs.run import Run
 from gpo_lightning.runs.signals import StopSignals, requeue, started_again, stopped
 from gpo_lightning.runs.strategy import check_origin, check_strategy
 from gpo_lightning.runs.watch import Watch
+from gpo_lightning.subcommands import Subcommands
 
 quiet()
 
 
-class GPOTrainer(Trainer):
+class GPOTrainer(Subcommands):
     """Adds the subcommands ``explore``, ``diagnose`` and ``export``, and loses nothing when a fit is stopped.
 
-    ``settings`` is the resolved configuration by dotted key, which tells runs apart; the command line sets it.
     ``began`` is the time (seconds since the epoch) at which the command was given, where there was one.
     """
 
-    settings: Mapping[str, Any] = MappingProxyType({})
     began: float | None = None
     run: Run | None = None
     _folder: Path | None = None
@@ -262,121 +252,6 @@ class GPOTrainer(Trainer):
         launcher: Any = self.strategy.launcher
         if launcher is not None:
             launcher.kill(signum)
-
-    def explore(
-        self,
-        model: GPOModule,
-        datamodule: RolloutDataModule,
-        output: Path = Path("runs/explore"),
-        ckpt_path: str | None = None,
-        labelled: LabelledSource | None = None,
-    ) -> Rollouts:
-        """Search the critical steps of a policy on problems, without training.
-
-        Killed, and started again with the same command, it goes on with what it had finished (``OUTPUT/journal``).
-
-        Args:
-            model: the policy.
-            datamodule: problems, engine and search.
-            output: folder for ``rollouts.parquet`` and ``report.html``, and ``labelled.json`` where labels are given.
-            ckpt_path: checkpoint whose trained weights are explored.
-            labelled: responses of others, to look at them instead of the policy's own; of known first mistakes it is
-                told how often the search finds them.
-        """
-        self._load(model, ckpt_path)
-        progress = RolloutProgress()
-        progress.report(datamodule)
-        datamodule.journal_in(output / JOURNAL)
-        try:
-            if labelled is None:
-                rollouts = datamodule.explore(model.policy, iteration=0)
-            else:
-                trajectories, rollouts = datamodule.examine(model.policy, labelled)
-                if any(trajectory.error is not None for trajectory in trajectories):
-                    found = labelled_report(trajectories, rollouts.trees)
-                    output.mkdir(parents=True, exist_ok=True)
-                    (output / "labelled.json").write_text(json.dumps(found.to_dict(), indent=1) + "\n")
-                    print(found)
-            write_trees(output / "rollouts.parquet", rollouts.trees)
-            explorer.write_page(output / "report.html", rollouts.trees, tokenizer=model.policy.tokenizer)
-            # Nobody will ask the journal again.
-            datamodule.teardown("explore")
-        finally:
-            progress.close()
-            datamodule.close()
-        curves = sum(len(tree.curves) for tree in rollouts.trees)
-        print(f"{len(rollouts.trees)} problems, {curves} trajectories explored.")
-        print(f"Rollouts: {output / 'rollouts.parquet'}\nReport:   {output / 'report.html'} (open it in a browser)")
-        return rollouts
-
-    def diagnose(
-        self,
-        model: GPOModule,
-        datamodule: RolloutDataModule,
-        iterations: int = 8,
-        ckpt_path: str | None = None,
-    ) -> Diagnosis:
-        """Say whether critical steps would help a policy on problems, before training it.
-
-        Batches of rollouts are drawn at the present weights; how well the gradient of each method's batch points where
-        success rises, for the tokens it cost, is printed as a table and in words.
-
-        Args:
-            model: the policy.
-            datamodule: problems and engine; ``data.plan`` says how large a batch is.
-            iterations: batches; the more, the finer the differences that can be told.
-            ckpt_path: checkpoint whose trained weights are examined.
-        """
-        self._load(model, ckpt_path)
-        progress = RolloutProgress()
-        progress.report(datamodule)
-        try:
-            searched = datamodule.starts.searches and datamodule.plan.reset_probability > 0
-            made = [datamodule.explore(model.policy, i).trees for i in range(iterations)] if searched else []
-            datamodule.starts = Frontier()
-            frontier = [datamodule.explore(model.policy, i).trees for i in range(iterations)]
-            found = diagnose(model.policy, frontier, made)
-        finally:
-            progress.close()
-            datamodule.close()
-        print("\n".join([found.table(), "", *found.advice()]))
-        return found
-
-    def export(
-        self,
-        model: GPOModule,
-        datamodule: RolloutDataModule,
-        output: Path = Path("export"),
-        ckpt_path: str | None = None,
-        merged: bool = False,
-        push: str | None = None,
-        private: bool = True,
-    ) -> None:
-        """Write the adapter, or the merged model, for peft, transformers and vLLM.
-
-        Tokenizer, chat template and a model card lie beside it.
-
-        Args:
-            model: the policy.
-            datamodule: named in the model card.
-            output: folder to write.
-            ckpt_path: checkpoint whose trained weights are exported.
-            merged: fold the adapter into the base weights and write a whole model.
-            push: also upload it to the Hugging Face hub, under this name (``owner/name``).
-            private: whether a repository that is made there is private.
-        """
-        self._load(model, ckpt_path)
-        run = None if ckpt_path is None else Path(ckpt_path).resolve().parents[1]
-        write_model(output, model.policy, training(model, datamodule), run, merged)
-        print(f"Wrote {output}")
-        if push is not None:
-            print(f"Pushed {push_model(output, push, private)}")
-
-    def _load(self, model: GPOModule, ckpt_path: str | None) -> None:
-        model.configure_model()
-        if ckpt_path is not None:
-            model.load_trained(ckpt_path, self.settings)
-        model.to(self.strategy.root_device)
 
 
 def _data(loaders: Any, datamodule: LightningDataModule | None) -> tuple[Any, LightningDataModule]:
