@@ -9,15 +9,18 @@ _UNSPACED = r"\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _MARKS = r"\u0300-\u036f\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0903\u093a-\u094f\u0962\u0963"
 """Vowel signs and the like, which are no letters to ``\\w`` and yet go on with a word."""
 _HANGUL = r"\uac00-\ud7a3"
-_AFTER_PHRASE = re.compile(r"[\s:：*_=＝、，،\u200b-\u200f\u202a-\u202e]*")
+_AFTER_PHRASE = re.compile(
+    r"[\s:：*_=＝、，،—\u200b-\u200f\u202a-\u202e]*(?:(?:therefore|thus|hence|then)\b[\s:,*_]*)?", re.IGNORECASE
+)
 _SENTENCE_ENDS = re.compile(
-    r"[.!?۔؟][*_\"')\]”’»」』】）]*(?=\s|$)|[。｡।॥！？][*_\"')\]”’»」』】）]*|．(?![0-9０-９])|[\r\n]|$"
+    r"[.!?۔؟][*_\"')\]”’»」』】）]*(?=\s|$)|[。｡।॥！？][*_\"')\]”’»」』】）]*|．(?![0-9０-９])|\s\|(?=\s|$)|[\r\n]|$"
 )
 _ASKED = "!?？؟"
 """Stops that belong to the answer: ``5!`` is a factorial and ``42?`` is no answer."""
 _COPULA = re.compile(
     r"(?<=.)(?:\s*(?:です|である|だ|[にと]な(?:ります|る)|입니다|이다|이에요|예요)|\s+(?:है|हैं|होगा|होता है))\Z"
 )
+_REASON = re.compile(r"[,，、،]\s*(?:because|since|因为|因為|なぜなら|왜냐하면|لأن|क्योंकि)", re.IGNORECASE)
 _ABBREVIATED = re.compile(
     r"(?:(?<!\w)(?:St|Mr|Mrs|Ms|Dr|Prof|Mt|Gen|Col|Sgt|Capt|Lt|Rev|sq|cu|approx|vs|e\.g|i\.e)"
     r"|(?<!\w)[A-Z]\.\s[A-Z]|(?<!\w)(?!Option|Choice|Answer)[A-Z][a-z]+\s[A-Z])\Z"
@@ -48,17 +51,30 @@ def sentence(text: str, begin: int) -> tuple[str, int]:
     >>> sentence("答えは「42」です。次は", 3)
     ('「42」', 10)
     """
-    begin = _AFTER_PHRASE.match(text, begin).end()  # type: ignore[union-attr]  # matches nothing at worst
+    said, begin = begin, _AFTER_PHRASE.match(text, begin).end()  # type: ignore[union-attr]  # matches nothing at worst
     closing = _DISPLAY.get(text[begin : begin + 2])
     if closing is not None and (close := text.find(closing, begin + 2)) >= 0:
         return text[begin : close + 2], close + 2
     stop = _stop(text, begin)
     end, after = (stop.start(), stop.end()) if stop else (len(text), len(text))
-    if text[end : end + 1] and text[end] in _ASKED:
+    if _belongs(text, begin, end):
         end += 1
     elif stop and any(sign in stop[0][1:] for sign in "」』】）”’»"):
         end += len(stop[0].rstrip("*_"))  # a stop before the quotation ends
-    return _COPULA.sub("", text[begin:end].strip(_EMPHASIS)).strip(_EMPHASIS), after
+    told = _REASON.split(text[begin:end], maxsplit=1)[0].strip(_EMPHASIS)
+    if "**" in text[said:begin]:
+        told = told.replace("**", "", 1)
+    return _COPULA.sub("", told).strip(_EMPHASIS), after
+
+
+def _belongs(text: str, begin: int, end: int) -> bool:
+    """Whether the stop is part of the answer; an exclamation mark only behind what may have a factorial."""
+    sign = text[end : end + 1]
+    return (
+        bool(sign)
+        and sign in _ASKED
+        and (sign != "!" or re.search(r"[\w)}\]]\Z", text[begin:end], re.ASCII) is not None)
+    )
 
 
 def _stop(text: str, begin: int) -> re.Match[str] | None:

@@ -93,7 +93,7 @@ _FOREIGN_DENIAL = re.compile(
     "아니|아닌|아닙|아님|않|또는|혹은|아마|틀|이상|이하|미만|초과|정도|오답|"
     r"(?<!\w)(?:لا|ليس|ليست|أو|و|غير|ربما|خطأ|تقريبا|نہیں|नहीं|या|और|न|शायद|गलत|से|लगभग)(?!\w)"
 )
-_LETTER = r"(?:[^\W\d_]|[\u0900-\u0903\u093a-\u094f])"
+_LETTER = r"(?:[^\W\d_]|[\u0900-\u0903\u093a-\u094f\u064b-\u0652])"
 _WORD = re.compile(rf"{_LETTER}+(?:['’-]{_LETTER}+)*")
 _POWER = re.compile(r"(?<=[^\W\d_])\.?\s?(?:(?:\^|\*\*)\s?\{?\s?([23])\s?\}?|([23²³]))(?![0-9])")
 _POWERS = {"²": 2, "³": 3}
@@ -125,6 +125,8 @@ def read_unit(text: str, question: str = "") -> Unit | None:
         question: what was asked; its words may be counted, its variables are no units.
     """
     bare = text.strip(" .,")
+    if bare.startswith("(") and bare.endswith(")") and bare.count("(") == 1:
+        bare = bare[1:-1].strip()
     if ".." in text or "…" in text:
         return None
     if not bare:

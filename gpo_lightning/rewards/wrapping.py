@@ -52,7 +52,7 @@ _SIGNS = str.maketrans(
 
 
 def unwrapped(text: str) -> str:
-    r"""The answer without what only dresses it, a closing full stop or comma included.
+    r"""The answer without what only dresses it, closing punctuation included.
 
     >>> unwrapped(r"**\boxed{\text{Paris}}**.")
     'Paris'
@@ -99,7 +99,7 @@ def closing_brace(text: str, begin: int) -> int:
 
 
 def _without_stop(text: str) -> str:
-    return text[:-1].rstrip() if text.endswith((".", ",")) and not text.endswith("..") else text
+    return text[:-1].rstrip() if text.endswith((".", ",", ";")) and not text.endswith("..") else text
 
 
 def _without_pair(text: str) -> str:

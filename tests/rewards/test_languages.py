@@ -134,6 +134,33 @@ DENIED = sections(
 """
 )
 
+MORE = sections(
+    """
+# the answer is
+The answer is **42** apples.
+The answer is 42, because 6 * 7 = 42.
+The answer is 42 (apples).
+The answer is therefore 42.
+# 答案是
+答案是42，因为6乘以7等于42。
+答案是 **42** 个。
+答案是42米/秒。
+答案是——42；
+# 答えは
+答えは42、なぜなら6×7=42だから。
+答えは約42です。
+# 답은
+답은 42입니다!
+따라서 답은 약 42명입니다.
+# الإجابة هي
+الإجابة هي ٤٢ دولارًا.
+الإجابة هي ٤٢، لأن ٦ × ٧ = ٤٢.
+# उत्तर है
+उत्तर है 42 |
+उत्तर है लगभग 42।
+"""
+)
+
 
 def test_there_are_twelve_phrasings_of_six_languages() -> None:
     assert [len(texts) for texts in SAID.values()] == [12] * 6
@@ -146,6 +173,12 @@ def test_an_answer_is_understood_in_its_language(heading: str, text: str) -> Non
     for grader in (Number((phrase,)), Maths((phrase,)), Maths((Boxed(), phrase))):
         assert grader.grade(text, "42", {}).reward == 1.0
         assert grader.grade(text, "43", {}).reward == 0.0
+
+
+@pytest.mark.parametrize("phrase", MORE)
+def test_so_it_is_in_other_words(phrase: str) -> None:
+    for grader in (Number((Phrase(phrase),)), Maths((Phrase(phrase),))):
+        assert not [text for text in MORE[phrase] if grader.grade(text, "42", {}).reward != 1.0]
 
 
 @pytest.mark.parametrize("phrase", DENIED)
