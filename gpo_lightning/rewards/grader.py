@@ -66,6 +66,13 @@ class Case:
     said: str | None = None
 
     @property
+    def known(self) -> Mapping[str, Any]:
+        """The metadata, with the last turn of a chat as the question where they have none."""
+        if "question" in self.metadata or isinstance(self.prompt, str) or not self.prompt:
+            return self.metadata
+        return {**self.metadata, "question": self.prompt[-1].get("content") or ""}
+
+    @property
     def judged(self) -> str:
         """What is searched for the answer: the response without its thought, as far as that is known."""
         return self.response if self.said is None else self.said
@@ -86,7 +93,7 @@ class Grader(ABC):
 
     def grade_all(self, cases: Sequence[Case]) -> list[Grade]:
         """Verdicts in the order of ``cases``. Graders with processes of their own judge many at once."""
-        return [self.grade(case.judged, case.answer, case.metadata) for case in cases]
+        return [self.grade(case.judged, case.answer, case.known) for case in cases]
 
 
 def question_of(metadata: Mapping[str, Any]) -> str:

@@ -74,7 +74,7 @@ class Maths(Grader):
         return self.grade_all([Case(response, answer, metadata)])[0]
 
     def grade_all(self, cases: Sequence[Case]) -> list[Grade]:
-        questions = [question_of(case.metadata) for case in cases]
+        questions = [question_of(case.known) for case in cases]
         given = [first_answer(case.judged, self.formats, asked) for case, asked in zip(cases, questions, strict=True)]
         pairs = [
             None if text is None else Pair(case.answer, text, asked)

@@ -100,5 +100,8 @@ def test_a_letter_of_the_question_is_no_unit() -> None:
 def test_boxes_of_the_question_and_boxes_for_layout_are_no_answers() -> None:
     question = {"question": r"Which number belongs into \boxed{n}?"}
     assert Maths((Boxed(),)).grade(r"For \boxed{n} we find \boxed{7}.", "7", question).reward == 1.0
+    asked = [{"role": "user", "content": question["question"]}]
+    quoting = Case(r"For \boxed{n} we find \boxed{7}.", "7", prompt=asked)
+    assert [grader.grade_all([quoting])[0].reward for grader in (Maths((Boxed(),)), Number((Boxed(),)))] == [1.0, 1.0]
     for blank in ("", "?", r"\quad", r"\text{answer}", r"\phantom{00}", "...", r"\square", r"\ ", "your answer"):
         assert Boxed().find(rf"Fill \boxed{{{blank}}}: \boxed{{7}}") == "7", blank
