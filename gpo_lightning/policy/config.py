@@ -32,7 +32,8 @@ class PolicyConfig:
         gradient_checkpointing: recompute activations in the backward pass: slower, less memory.
         dropout: train with the base model's own dropout and other noise (layer drop, router jitter). An adapter's
             ``lora_dropout`` does not depend on it; no dropout of either kind is in passes without gradients.
-        logit_chunk: tokens whose logits are computed at once.
+        logit_chunk: tokens whose logits are computed at once; ``null`` bounds the logits instead, whatever the
+            vocabulary: 64 MiB of them on a CPU, 256 MiB on a GPU.
         trust_remote_code: run model code that comes with the weights. Only for models whose authors you trust.
     """
 
@@ -45,7 +46,7 @@ class PolicyConfig:
     attention: str = "auto"
     gradient_checkpointing: bool = False
     dropout: bool = False
-    logit_chunk: int = 1024
+    logit_chunk: int | None = None
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ code after its base model, and what comes out is compared. A head that is no sca
 model's own forward.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -18,6 +18,7 @@ from gpo_lightning.errors import ConfigError
 
 _TOKENS = 4
 _HALF = (torch.float16, torch.bfloat16)
+_LOGITS_ON_CPU, _LOGITS_ON_GPU = 1 << 24, 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,22 @@ class Head:
         """The projection where it is a matrix product and nothing else, so that a fused kernel may read its weight."""
         projection = self.projection
         return projection if type(projection) is nn.Linear else None
+
+    @property
+    def frozen(self) -> bool:
+        """Whether training leaves it alone."""
+        return not any(parameter.requires_grad for parameter in self.projection.parameters())
+
+    @property
+    def chunk(self) -> int:
+        """Rows whose logits fit in 64 MiB of float32 on a CPU, in 256 MiB on a GPU, which wants larger products."""
+        config = self.model.config.get_text_config(decoder=True)
+        room = _LOGITS_ON_GPU if self.model.device.type == "cuda" else _LOGITS_ON_CPU
+        return max(1, room // int(config.vocab_size))
+
+    def at(self, temperature: float) -> Callable[[Tensor], Tensor]:
+        """``[n, H] -> [n, V]`` logits, divided by a temperature."""
+        return self if temperature == 1.0 else lambda hidden: self(hidden) / temperature
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """``[n, H] -> [n, V]`` logits."""

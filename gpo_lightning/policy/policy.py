@@ -152,8 +152,8 @@ class Policy(nn.Module):
         with self._stillness():
             if head is not None:
                 hidden = cast(Tensor, head.body(**inputs).last_hidden_state)
-                rows, chunk = hidden[:, :-1][wanted], self.config.logit_chunk
-                chosen = token_logprobs(rows, targets, lambda kept: head(kept) / temperature, chunk)
+                rows, chunk = hidden[:, :-1][wanted], self.config.logit_chunk or head.chunk
+                chosen = token_logprobs(rows, targets, head.at(temperature), chunk, head.frozen)
             else:
                 output = self.causal_lm(**inputs, output_hidden_states=True)
                 hidden = cast(Tensor, output.hidden_states[-1])

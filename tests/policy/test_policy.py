@@ -1,8 +1,11 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from gpo_lightning import GPOModule
@@ -45,7 +48,8 @@ def test_chunks_change_neither_value_nor_gradient(chunk: int) -> None:
         assert torch.allclose(found, wanted, atol=1e-12)
 
 
-def test_logits_never_stand_whole_in_memory() -> None:
+@pytest.mark.parametrize("frozen", [False, True])
+def test_logits_never_stand_whole_in_memory(frozen: bool) -> None:
     seen: list[int] = []
 
     def head(rows: torch.Tensor) -> torch.Tensor:
@@ -53,10 +57,70 @@ def test_logits_never_stand_whole_in_memory() -> None:
         return rows @ torch.ones(4, 9)
 
     token_logprobs(
-        torch.randn(10, 4, requires_grad=True), torch.zeros(10, dtype=torch.long), head, chunk=4
+        torch.randn(10, 4, requires_grad=True), torch.zeros(10, dtype=torch.long), head, 4, frozen
     ).sum().backward()
     assert max(seen) == 4
-    assert sum(seen) == 20, "each chunk is computed again in the backward pass"
+    assert sum(seen) == (10 if frozen else 20), "a head that learns computes each chunk again in the backward pass"
+
+
+@settings(max_examples=20)
+@given(rows=st.integers(0, 9), chunk=st.integers(1, 12), cap=st.booleans(), seed=st.integers(0, 99))
+def test_a_frozen_head_gives_the_gradient_of_a_plain_log_softmax(rows: int, chunk: int, cap: bool, seed: int) -> None:
+    torch.manual_seed(seed)
+    hidden = torch.randn(rows, 5, dtype=torch.float64, requires_grad=True)
+    weight, targets = torch.randn(11, 5, dtype=torch.float64), torch.randint(11, (rows,))
+
+    def head(kept: torch.Tensor) -> torch.Tensor:
+        logits = kept @ weight.T
+        return (3 * (logits / 3).tanh() if cap else logits) / 0.7
+
+    plain = head(hidden).log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
+    chunked = token_logprobs(hidden, targets, head, chunk, frozen=True)
+    assert torch.allclose(plain, chunked, atol=1e-12)
+    upstream = torch.randn(rows, dtype=torch.float64)
+    (expected,) = torch.autograd.grad(plain, hidden, upstream)
+    (found,) = torch.autograd.grad(chunked, hidden, upstream)
+    assert torch.allclose(found, expected, atol=1e-12)
+
+
+def test_a_head_in_half_precision_accumulates_in_single() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(5000, 16).bfloat16()
+    hidden, targets = torch.randn(8, 16).bfloat16().requires_grad_(), torch.randint(5000, (8,))
+    found = token_logprobs(hidden, targets, lambda rows: rows @ weight.T, 3, frozen=True)
+    assert found.dtype == torch.float32
+    logits = (hidden.detach() @ weight.T).double()
+    assert torch.allclose(found.double(), logits.log_softmax(-1)[range(8), targets], atol=1e-4)
+    found.sum().backward()
+    assert hidden.grad is not None
+    assert hidden.grad.dtype == torch.bfloat16
+    exact = weight[targets].double() - logits.softmax(-1) @ weight.double()
+    assert torch.allclose(hidden.grad.double(), exact, rtol=0, atol=2e-2 * float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("modules", ["all-linear", ["q_proj", "lm_head"]])
+def test_an_adapter_on_the_head_learns(modules: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    adapter = LoraConfig(r=2, target_modules=modules, task_type="CAUSAL_LM")
+    policy = Policy(PolicyConfig(base="tiny", dtype="float64", lora=adapter, logit_chunk=3))
+    disturb(policy)
+    assert policy.head is not None
+    assert policy.head.frozen == (modules == "all-linear")
+    policy.logprobs(IDS, torch.ones_like(IDS), mask_after(2), 0.7).sum().backward()
+    found = {name: parameter.grad.clone() for name, parameter in policy.trainable_state().items()}  # type: ignore[union-attr]
+    policy.zero_grad()
+    logits = policy.causal_lm(IDS).logits[:, 1:-1] / 0.7
+    logits.log_softmax(-1).gather(-1, IDS[:, 2:, None]).sum().backward()
+    for name, parameter in policy.trainable_state().items():
+        assert parameter.grad is not None
+        assert torch.allclose(found[name], parameter.grad, rtol=0, atol=1e-6 * float(parameter.grad.abs().max())), name
+
+
+@pytest.mark.parametrize("vocabulary", [192, 50_000, 2_000_000])
+def test_logits_take_as_much_memory_whatever_the_vocabulary(tiny_policy: Policy, vocabulary: int) -> None:
+    assert tiny_policy.head is not None
+    tiny_policy.causal_lm.config.vocab_size = vocabulary
+    assert 2**23 < tiny_policy.head.chunk * vocabulary <= 2**24
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
