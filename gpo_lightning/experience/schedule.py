@@ -4,11 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
+from typing import Any
 
 from gpo_lightning.experience.builder import ExperienceBuilder
 from gpo_lightning.experience.example import Batch, Example
 
 Weigh = Callable[[Example], tuple[float, ...]]
+Likeness = Callable[[Example], Any]
+"""Orders examples within an optimiser step, so that neighbours share a micro-batch."""
 ReduceMax = Callable[[int], int]
 ReduceSum = Callable[[list[float]], list[float]]
 
@@ -33,6 +36,16 @@ class MicroBatch:
         return replace(batch, kl_rows=tuple(rows for rows in kl_rows if rows is not None))
 
 
+def by_length(example: Example) -> int:
+    """Like lengths, for rows that are padded."""
+    return example.length
+
+
+def by_context(example: Example) -> list[tuple[int, ...]]:
+    """Like beginnings, for rows that are packed into trees."""
+    return [row.context for row in example.rows]
+
+
 def schedule(
     examples: Sequence[Example],
     weigh: Weigh,
@@ -41,10 +54,11 @@ def schedule(
     terms: int = 1,
     highest: ReduceMax = lambda count: count,
     total: ReduceSum = lambda weights: weights,
+    likeness: Likeness = by_length,
 ) -> list[MicroBatch]:
     """Micro-batches of one rank, ``accumulate`` for each optimiser step, at least one step.
 
-    Examples keep their order across steps; within a step those of like length share a micro-batch. The normalisers
+    Examples keep their order across steps; within a step like ones share a micro-batch. The normalisers
     are the weights of the whole step over all ranks, so how a step is cut into micro-batches, and over how many ranks
     it is spread, does not change its gradient.
 
@@ -56,6 +70,7 @@ def schedule(
         terms: of the loss; said for the rank that has no example to tell it by.
         highest: maximum over ranks; every rank calls it once.
         total: element-wise sum over ranks; every rank calls it once.
+        likeness: which examples of a step are alike.
     """
     steps = max(1, highest(ceil(len(examples) / (micro_batch * accumulate))))
     cuts = [i * len(examples) // steps for i in range(steps + 1)]
@@ -64,13 +79,12 @@ def schedule(
     batches: list[MicroBatch] = []
     for step, part in enumerate(parts):
         normalisers = tuple(weight or 1.0 for weight in sums[step * terms : (step + 1) * terms])
-        first, *others = _cut_by_length(part, micro_batch, accumulate)
+        first, *others = _cut(sorted(part, key=likeness), micro_batch, accumulate)
         batches.append(MicroBatch(first, normalisers, step=(first, *others)))
         batches.extend(MicroBatch(piece, normalisers) for piece in others)
     return batches
 
 
-def _cut_by_length(part: Sequence[Example], micro_batch: int, accumulate: int) -> list[tuple[Example, ...]]:
-    ordered = sorted(part, key=lambda example: example.length)
+def _cut(ordered: Sequence[Example], micro_batch: int, accumulate: int) -> list[tuple[Example, ...]]:
     pieces = [tuple(ordered[begin : begin + micro_batch]) for begin in range(0, len(ordered), micro_batch)]
     return [*pieces, *([()] * (accumulate - len(pieces)))]

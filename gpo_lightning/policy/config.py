@@ -34,6 +34,9 @@ class PolicyConfig:
             ``lora_dropout`` does not depend on it; no dropout of either kind is in passes without gradients.
         logit_chunk: tokens whose logits are computed at once; ``null`` bounds the logits instead, whatever the
             vocabulary: 64 MiB of them on a CPU, 256 MiB on a GPU.
+        packing: ``tree`` computes what rows of a batch begin with in common once (see
+            :mod:`gpo_lightning.policy.packing`) where the model can be given such rows; ``none`` computes every row by
+            itself.
         trust_remote_code: run model code that comes with the weights. Only for models whose authors you trust.
     """
 
@@ -47,6 +50,7 @@ class PolicyConfig:
     gradient_checkpointing: bool = False
     dropout: bool = False
     logit_chunk: int | None = None
+    packing: Literal["tree", "none"] = "tree"
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """Log-probabilities of given tokens from hidden states, in chunks: logits of [N, V] never stand whole in memory."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,29 @@ from torch.utils.checkpoint import checkpoint
 
 Logits = Callable[[Tensor], Tensor]
 _HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Tokens of rows ``[R, T]`` that were scored, those that rows share once.
+
+    Args:
+        logprobs: ``[N]``.
+        states: ``[N, H]`` hidden states that predict them.
+        wanted: ``[R, T]`` bool, which tokens of the rows were asked for.
+        order: ``[M]`` which of the ``N`` each of them is.
+    """
+
+    logprobs: Tensor
+    states: Tensor
+    wanted: Tensor
+    order: Tensor
+
+    def spread(self, values: Tensor) -> Tensor:
+        """``[R, T]`` from ``[N]``; 0 where nothing was asked for."""
+        result = torch.zeros(self.wanted.shape, dtype=values.dtype, device=values.device)
+        result[self.wanted] = values[self.order]
+        return result
 
 
 def token_logprobs(hidden: Tensor, targets: Tensor, head: Logits, chunk: int = 1024, frozen: bool = False) -> Tensor:

@@ -23,9 +23,11 @@ from gpo_lightning.policy.base import context_of, load_model, load_tokenizer, ta
 from gpo_lightning.policy.config import PolicyConfig
 from gpo_lightning.policy.embedded import resolve_base
 from gpo_lightning.policy.head import find_head
-from gpo_lightning.policy.logprobs import picked_logprobs, token_logprobs
+from gpo_lightning.policy.logprobs import Scored, picked_logprobs, token_logprobs
 from gpo_lightning.policy.modes import recompute, repeated_layers, still_base
+from gpo_lightning.policy.packing import Layout, pack
 from gpo_lightning.policy.sharding import gathered, shard, take_over
+from gpo_lightning.policy.tree_check import find_packing, tree_inputs
 from gpo_lightning.problems.prompting import turn_end
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ class Policy(nn.Module):
         model = load_model(config)
         self.head = find_head(model)
         """``None`` where the model's own forward must be asked for logits, which then stand whole in memory."""
+        self.packing = find_packing(model, self.head) if config.packing == "tree" else None
+        """How rows that begin alike are packed; ``None`` where each is computed by itself."""
         self.unties = (lora := config.adapter_settings) is not None and parts_tied_embeddings(lora, model)
         """Whether the trained model has two embeddings where the base model has one."""
         if config.gradient_checkpointing:
@@ -129,7 +133,8 @@ class Policy(nn.Module):
         Returns:
             ``[R, T]`` float32 (float64 for a float64 model); 0 outside ``mask``.
         """
-        return self._score(input_ids, attention_mask, mask, temperature)[0]
+        scored = self._score(input_ids, attention_mask, mask, temperature)
+        return scored.spread(scored.logprobs)
 
     def logprobs_and_values(
         self, input_ids: Tensor, attention_mask: Tensor, mask: Tensor, temperature: float = 1.0
@@ -137,30 +142,32 @@ class Policy(nn.Module):
         """As :meth:`logprobs`, and the value head's estimate before each masked token, ``[R, T]``, in one pass."""
         if self.value_head is None:
             raise ConfigError("This policy has no value head.")
-        logprobs, hidden = self._score(input_ids, attention_mask, mask, temperature)
-        values = self.value_head(hidden[:, :-1].to(self.value_head.weight.dtype)).squeeze(-1)  # [R, T - 1]
-        return logprobs, torch.nn.functional.pad(values, (1, 0)) * mask
+        scored = self._score(input_ids, attention_mask, mask, temperature)
+        values = self.value_head(scored.states.to(self.value_head.weight.dtype)).squeeze(-1)
+        return scored.spread(scored.logprobs), scored.spread(values)
 
-    def _score(
-        self, input_ids: Tensor, attention_mask: Tensor, mask: Tensor, temperature: float
-    ) -> tuple[Tensor, Tensor]:
-        """``[R, T]`` log-probabilities and ``[R, T, H]`` last hidden states."""
-        wanted = mask[:, 1:].bool()
-        targets = input_ids[:, 1:][wanted]
-        inputs = self._inputs(input_ids, attention_mask)
+    def _score(self, input_ids: Tensor, attention_mask: Tensor, mask: Tensor, temperature: float) -> Scored:
+        tree = None if self.packing is None else pack(input_ids, attention_mask, self.packing)
+        if tree is None:
+            layout, inputs = Layout.of(input_ids), self._inputs(input_ids, attention_mask)
+        else:
+            layout = tree = tree.to(input_ids.device)
+            inputs = tree_inputs(tree, self.causal_lm)
+        wanted = mask.bool()
+        places, back = layout.places[wanted].unique(return_inverse=True)
+        before, targets = layout.parents[places], layout.tokens.flatten()[places]
         head = self.head
         with self._stillness():
             if head is not None:
-                hidden = cast(Tensor, head.body(**inputs).last_hidden_state)
-                rows, chunk = hidden[:, :-1][wanted], self.config.logit_chunk or head.chunk
-                chosen = token_logprobs(rows, targets, head.at(temperature), chunk, head.frozen)
+                states = cast(Tensor, head.body(**inputs).last_hidden_state).flatten(0, 1)[before]
+                chosen = token_logprobs(
+                    states, targets, head.at(temperature), self.config.logit_chunk or head.chunk, head.frozen
+                )
             else:
                 output = self.causal_lm(**inputs, output_hidden_states=True)
-                hidden = cast(Tensor, output.hidden_states[-1])
-                chosen = picked_logprobs(output.logits[:, :-1][wanted] / temperature, targets)
-        result = torch.zeros(mask.shape, dtype=chosen.dtype, device=chosen.device)
-        result[:, 1:][wanted] = chosen
-        return result, hidden
+                states = cast(Tensor, output.hidden_states[-1]).flatten(0, 1)[before]
+                chosen = picked_logprobs(output.logits.flatten(0, 1)[before] / temperature, targets)
+        return Scored(chosen, states, wanted, back)
 
     def _inputs(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Any]:
         inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False}

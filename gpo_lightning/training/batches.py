@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from gpo_lightning.experience import Batch, ExperienceBuilder
 from gpo_lightning.experience.example import Example
-from gpo_lightning.experience.schedule import MicroBatch, schedule
+from gpo_lightning.experience.schedule import MicroBatch, by_context, by_length, schedule
 from gpo_lightning.training.scorer import Scorer
 
 Reduce = Callable[[list[float], str], list[float]]
@@ -67,6 +67,7 @@ def make_batches(
         terms=len(loss.weights(builder.blank())),
         highest=lambda count: int(reduce([float(count)], "max")[0]),
         total=lambda weights: reduce(weights, "sum"),
+        likeness=by_length if scorer.policy.packing is None else by_context,
     )
     batches = _Collated(micro_batches, builder, scorer.policy.pad_id)
     if not loss.needs_old_logprobs:

@@ -31,7 +31,7 @@ from gpo_lightning.rollouts import Rollouts
 from tests.conftest import disturb, lora
 from tests.fitting import quiet, trees
 
-DOUBLE = PolicyConfig(base="tiny", lora=lora(), dtype="float64")
+DOUBLE = PolicyConfig(base="tiny", lora=lora(), dtype="float64", packing="none")
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ FROM_PROMPT = PolicyGradient(starts=("prompt",))
 CASES = {
     "grpo": Case(GRPO(TokenClip(0.2, 0.3)), FROM_PROMPT),
     "grpo with a reference": Case(DAPO(kl=KL(0.1)), PolicyGradient(starts=("prompt",), keep_uniform=True)),
+    "packed rows": Case(GRPO(TokenClip(0.2, 0.3)), FROM_PROMPT, replace(DOUBLE, packing="tree"), shares=(3, 1)),
     "dpo": Case(DPO(), PreferencePairs(starts=("prompt",), pairs=8)),
     # All on one rank, for a response is matched with another problem of its own rank.
     "kto, scored before the step, by one rank": Case(
@@ -64,8 +65,8 @@ CASES = {
     "recomputed activations": Case(
         GRPO(TokenClip(0.2, 0.3)), FROM_PROMPT, replace(DOUBLE, gradient_checkpointing=True)
     ),
-    "every weight": Case(SFT(), Demonstrations(), PolicyConfig(base="tiny", dtype="float64")),
-    "every weight, embeddings tied": Case(SFT(), Demonstrations(), PolicyConfig(base="TIED", dtype="float64")),
+    "every weight": Case(SFT(), Demonstrations(), replace(DOUBLE, lora=None)),
+    "every weight, embeddings tied": Case(SFT(), Demonstrations(), replace(DOUBLE, base="TIED", lora=None)),
     "bfloat16 under a float32 adapter and head": Case(PPO(), FROM_PROMPT, replace(DOUBLE, dtype="bfloat16")),
 }
 

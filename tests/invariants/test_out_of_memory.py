@@ -5,7 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -21,6 +21,7 @@ from gpo_lightning.experience.preference import PairBatch
 from gpo_lightning.experience.schedule import MicroBatch, schedule
 from gpo_lightning.losses import DPO, GRPO, KL, KTO, Loss
 from gpo_lightning.policy import Policy, PolicyConfig
+from gpo_lightning.policy.logprobs import Scored
 from gpo_lightning.training.oom_split import NoSplit, StepResult
 from tests.conftest import disturb, lora
 from tests.fitting import fit_batches, trees
@@ -35,22 +36,22 @@ class Cramped(Policy):
         super().__init__(config, values)
         self.most, self.late = rows, backward
         self.seen: list[int] = []
+        self.rows = 0
         # By then the layers above have their gradients, which must not be added twice.
         self.causal_lm.base_model.layers[0].register_forward_hook(self._fail_below)
 
-    def _score(
-        self, input_ids: Tensor, attention_mask: Tensor, mask: Tensor, temperature: float
-    ) -> tuple[Tensor, Tensor]:
-        logprobs, hidden = super()._score(input_ids, attention_mask, mask, temperature)
+    def _score(self, input_ids: Tensor, attention_mask: Tensor, mask: Tensor, temperature: float) -> Scored:
+        self.rows = len(input_ids)
+        scored = super()._score(input_ids, attention_mask, mask, temperature)
         # Without gradients nothing is kept for later.
-        if hidden.requires_grad:
+        if scored.states.requires_grad:
             self.seen.append(len(input_ids))
             if len(input_ids) > self.most and not self.late:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-        return logprobs, hidden
+        return scored
 
     def _fail_below(self, _module: Any, _inputs: Any, hidden: Tensor) -> Tensor:
-        return _FailsOnTheWayBack.apply(hidden) if self.late and len(hidden) > self.most else hidden
+        return _FailsOnTheWayBack.apply(hidden) if self.late and self.rows > self.most else hidden
 
 
 class _FailsOnTheWayBack(torch.autograd.Function):
@@ -64,8 +65,9 @@ class _FailsOnTheWayBack(torch.autograd.Function):
 
 
 class CrampedModule(GPOModule):
-    def __init__(self, loss: Loss, rows: int, backward: bool) -> None:
-        super().__init__(loss, PolicyConfig(base="tiny", lora=lora(), dtype="float64"), optimizer=torch.optim.SGD)
+    def __init__(self, loss: Loss, rows: int, backward: bool, packing: Literal["tree", "none"] = "none") -> None:
+        config = PolicyConfig(base="tiny", lora=lora(), dtype="float64", packing=packing)
+        super().__init__(loss, config, optimizer=torch.optim.SGD)
         self.rows, self.late = rows, backward
 
     def configure_model(self) -> None:
@@ -96,16 +98,17 @@ CASES = [
 
 
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("rows", [2, 5])
+@pytest.mark.parametrize(("rows", "accumulate", "packing"), [(2, 1, "none"), (5, 2, "none"), (5, 1, "tree")])
 @pytest.mark.parametrize(("loss", "builder"), CASES, ids=lambda value: type(value).__name__)
 def test_a_micro_batch_that_does_not_fit_gives_the_gradient_it_would_have_given(
-    loss: Loss, builder: ExperienceBuilder, rows: int, accumulate: int, backward: bool, caplog: Any
+    loss: Loss, builder: ExperienceBuilder, rows: int, accumulate: int, packing: Any, backward: bool, caplog: Any
 ) -> None:
+    # Halves of a tree are other trees, and norms are in single precision, which rounds otherwise there.
+    tolerance = 1e-6 if packing == "tree" else 1e-12
     examples = builder.build(trees(), Counter())
     batches = schedule(examples, loss.weights, 16, accumulate)
-    expected, metrics = learn(CrampedModule(loss, NO_LIMIT, backward), batches, builder, accumulate)
-    module = CrampedModule(loss, rows, backward)
+    expected, metrics = learn(CrampedModule(loss, NO_LIMIT, backward, packing), batches, builder, accumulate)
+    module = CrampedModule(loss, rows, backward, packing)
     with caplog.at_level(logging.WARNING):
         found, found_metrics = learn(module, batches, builder, accumulate)
     assert len(found) == len(expected) >= 1
@@ -114,9 +117,9 @@ def test_a_micro_batch_that_does_not_fit_gives_the_gradient_it_would_have_given(
         scale = max(float(g.abs().max()) for g in whole.values())
         assert scale > 0
         for name, gradient in whole.items():
-            assert torch.allclose(gradient, cut[name], rtol=0, atol=1e-12 * scale), name
-    assert found_metrics["train/loss"] == pytest.approx(metrics["train/loss"], rel=1e-12)
-    assert found_metrics["train/grad_norm"] == pytest.approx(metrics["train/grad_norm"], rel=1e-12)
+            assert torch.allclose(gradient, cut[name], rtol=0, atol=tolerance * scale), name
+    assert found_metrics["train/loss"] == pytest.approx(metrics["train/loss"], rel=tolerance)
+    assert found_metrics["train/grad_norm"] == pytest.approx(metrics["train/grad_norm"], rel=tolerance)
     assert found_metrics.keys() == metrics.keys()
     assert module.data.incidents["micro_batches_split"] >= 1
     assert "the gradient is the same" in caplog.text

@@ -61,7 +61,8 @@ def test_two_sharded_processes_have_the_gradients_and_weights_of_one(name: str, 
     case, two = CASES[name], ranks.left(name)
     # As many optimiser steps, each with all the examples of both ranks.
     _, one = learn(replace(case, micro_batch=2 * case.micro_batch), ranks.tied, tmp_path)
-    tolerance = 2e-2 if case.policy.dtype == "bfloat16" else 1e-9
+    # Half the rows are another tree, in which single precision (of norms) rounds otherwise.
+    tolerance = 2e-2 if case.policy.dtype == "bfloat16" else 1e-6 if case.policy.packing == "tree" else 1e-9
     assert len(one.gradients) == len(two["gradients"])
     for single, double in zip(one.gradients, two["gradients"], strict=True):
         scale = max(float(value.abs().max()) for value in single.values())
