@@ -135,6 +135,8 @@ class LiveBar(Display):
         if not self._running:
             self._start()
         if self.phase != self._drawn:
+            # How a phase ended is seen, however short it was.
+            self._bar.refresh()
             self._drawn = self.phase
             self._bar.reset(self._task, description=self.phase)
         said = figures(self._now, self.seconds)
