@@ -110,7 +110,7 @@ class _Checker:
     def _keys(self, key: str, value: Mapping[str, Any], of: Signature, setting: Setting, inside: str) -> None:
         """Each key of a mapping is one of the signature's."""
         for name, each in value.items():
-            first, *rest = str(name).split(".")
+            first, *rest = str(name).removesuffix("+").split(".")  # `callbacks+` adds to a list
             at = f"{inside}{name}"
             if first not in of.parameters:
                 if not of.more:
