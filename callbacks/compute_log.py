@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from gpo_lightning.module import GPOModule
 
 
+CLOCKED = ("compute/seconds_", "compute/tokens_per_second")
+"""Beginnings of the names of scalars that a clock tells: no two runs have the same."""
+
+
 class ComputeLog(Callback):
     """Logs each iteration's cost.
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lightning import Callback, Trainer
 
+from gpo_lightning.callbacks.compute_log import CLOCKED
 from gpo_lightning.runs import run_directory
 
 if TYPE_CHECKING:
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 class MetricsLog(Callback):
     """Writes ``metrics/iteration-0000.json``: the scalars of the iteration, as the loggers get them.
 
-    A file for each, which needs no logger to read.
+    A file for each, which needs no logger to read. What a clock tells (``compute/seconds_PHASE``,
+    ``compute/tokens_per_second``) is left out, for a run that was stopped must leave the same files.
     """
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -23,7 +25,8 @@ class MetricsLog(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         directory = run_directory(trainer) / "metrics"
-        scalars = {name: float(value) for name, value in sorted(trainer.logged_metrics.items())}
+        logged = sorted(trainer.logged_metrics.items())
+        scalars = {name: float(value) for name, value in logged if not name.startswith(CLOCKED)}
         if not trainer.is_global_zero:
             return
         directory.mkdir(parents=True, exist_ok=True)

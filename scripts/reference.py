@@ -28,7 +28,7 @@ prints all of a run. Keys of `trainer` not named here are
 _METRICS = """# Metrics
 
 Every scalar, histogram and table that a run logs, to TensorBoard, W&B, MLflow, CSV or any other logger of Lightning's;
-scalars also to `metrics/iteration-0000.json` in the run's folder. Made from the code by `make docs`; a test compares
+scalars, but what a clock tells, also to `metrics/iteration-0000.json` of the run. Made by `make docs`; a test compares
 the names with what every loss logs.
 """
 
