@@ -59,7 +59,7 @@ def test_the_engine_is_asked_for_the_largest_rank_and_the_longest_text(tiny_poli
     policy = Policy(config(rank_pattern={"layers.0.self_attn.q_proj": 20}))
     engine = VLLM()
     engine.longest = 100
-    engine._form = "adapter"
+    engine.form = "adapter"
     settings = engine._settings(policy, 0)
     assert settings["max_lora_rank"] == 32
     assert settings["max_model_len"] == 100

@@ -21,7 +21,7 @@ CONTEXT = 12
 class Words:
     """A prompt of n characters is n tokens; 6 is the right answer and 7 a wrong one."""
 
-    texts: Mapping[int, str] = {EOS: "", RIGHT: "#1", WRONG: "#0"}
+    texts: Mapping[int, str] = {EOS: "", 3: "?", RIGHT: "#1", WRONG: "#0"}
     chat_template = None
     name_or_path = "words"
 
