@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, cast
 
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
 from gpo_lightning.errors import ConfigError
 
 
@@ -39,13 +36,19 @@ class SequenceClassifier:
         trust_remote_code: bool = False,
     ) -> None:
         self.model, self.label, self.batch_size = str(model), label, batch_size
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device
         self.max_length, self.deadline, self.trust_remote_code = max_length, deadline, trust_remote_code
         self.__name__ = self.model.rstrip("/").rpartition("/")[2]
 
-    @torch.no_grad()
     def __call__(self, prompts: Sequence[Any], completions: Sequence[str]) -> list[float]:
         """``[N]`` scores."""
+        # Imported where a model is used: grader processes import this room, and must stay light.
+        import torch
+
+        with torch.no_grad():
+            return self._scores(prompts, completions)
+
+    def _scores(self, prompts: Sequence[Any], completions: Sequence[str]) -> list[float]:
         classifier, tokenizer = self._loaded
         texts = [self._text(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
         scores: list[float] = []
@@ -58,7 +61,7 @@ class SequenceClassifier:
                 max_length=self._longest,
                 # A chat template writes these tokens itself.
                 add_special_tokens=not isinstance(prompts[first], list),
-            ).to(self.device)
+            ).to(classifier.device)
             logits = classifier(**batch).logits.float()  # [B, labels]
             chosen = logits[:, 0] if self.label is None else logits.softmax(-1)[:, self.label]
             scores += chosen.tolist()
@@ -82,6 +85,9 @@ class SequenceClassifier:
         Raises:
             ConfigError: they cannot be loaded, or the label is not one of the model's.
         """
+        import torch
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
         trust = self.trust_remote_code
         try:
             tokenizer: Any = AutoTokenizer.from_pretrained(self.model, trust_remote_code=trust)
@@ -101,4 +107,5 @@ class SequenceClassifier:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         model.config.pad_token_id = tokenizer.pad_token_id
-        return model.to(self.device).eval(), tokenizer
+        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return model.to(device).eval(), tokenizer
