@@ -63,6 +63,7 @@ def test_export_needs_a_run_folder_alone(in_project: Path) -> None:
 
 
 def test_an_adapter_goes_out_with_all_that_who_gets_it_needs(in_project: Path) -> None:
+    main(["export", "runs/my_run"])
     for folder in (in_project / "adapter", in_project / "export"):
         settings = json.loads((folder / "adapter_config.json").read_text())
         assert Path(settings["base_model_name_or_path"]).is_absolute()
