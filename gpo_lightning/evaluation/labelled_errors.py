@@ -6,12 +6,10 @@ from typing import Any
 
 from gpo_lightning.critical import TurnReader
 from gpo_lightning.evaluation.estimate import Estimate, wilson_interval
+from gpo_lightning.evaluation.explorer.page import SURE
 from gpo_lightning.evaluation.explorer.records import Valued, read_turns
 from gpo_lightning.problems import LabelledTrajectory
 from gpo_lightning.rollouts import RolloutTree
-
-SURE = 0.8
-"""Least probability of a fall for which a response is said to have an error, as on the explorer's page."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,8 @@ def labelled_report(
     sound = [found for its, found in pairs if its.error is None]
     drawn = [len(s.tokens) - s.start for _, found in pairs for s in found.tree.samples if s.drawn]
     return LabelledReport(
-        exact=_share([abs(found.curve.critical - error) == 0 for error, found in wrong]),
-        within_one=_share([abs(found.curve.critical - error) <= 1 for error, found in wrong]),
+        exact=errors_found(trajectories, trees),
+        within_one=errors_found(trajectories, trees, within=1),
         found=_share([_said(found) == error for error, found in wrong]),
         cleared=_share([_said(found) is None for found in sound]),
         auroc=_auroc([_fall(found) for _, found in wrong], [_fall(found) for found in sound]),
@@ -108,7 +106,7 @@ def _fall(valued: Valued) -> float:
 
 
 def _said(valued: Valued) -> int | None:
-    """The step that is said to be the error; ``None`` where none is."""
+    """The step that is said to be the error, as surely as the page calls one a turn; ``None`` where none is."""
     return valued.reading.fall.step if _fall(valued) >= SURE else None
 
 
