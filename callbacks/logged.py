@@ -19,6 +19,8 @@ import numpy as np
 from lightning import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
+from gpo_lightning.runs.file_names import file_name
+
 Row = Sequence[str | int | float | None]
 _BINS = 20
 
@@ -95,7 +97,7 @@ def _append(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
 
 
 def _file(name: str) -> str:
-    return name.replace("/", "-")
+    return file_name(name.replace("/", "-"))
 
 
 def _mlflow(logger: MLFlowLogger) -> Any:
