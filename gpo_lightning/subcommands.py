@@ -4,7 +4,8 @@ Subcommands of ``gpo``, and methods of the trainer, whose device and settings th
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -53,10 +54,8 @@ class Subcommands(Trainer):
                 told how often the search finds them.
         """
         self._load(model, ckpt_path)
-        progress = RolloutProgress()
-        progress.report(datamodule)
         datamodule.journal_in(output / JOURNAL)
-        try:
+        with _followed(datamodule):
             if labelled is None:
                 rollouts = datamodule.explore(model.policy, iteration=0)
             else:
@@ -70,9 +69,6 @@ class Subcommands(Trainer):
             explorer.write_page(output / "report.html", rollouts.trees, tokenizer=model.policy.tokenizer)
             # Nobody will ask the journal again.
             datamodule.teardown("explore")
-        finally:
-            progress.close()
-            datamodule.close()
         curves = sum(len(tree.curves) for tree in rollouts.trees)
         print(f"{len(rollouts.trees)} problems, {curves} trajectories explored.")
         print(f"Rollouts: {output / 'rollouts.parquet'}\nReport:   {output / 'report.html'} (open it in a browser)")
@@ -97,17 +93,12 @@ class Subcommands(Trainer):
             ckpt_path: checkpoint whose trained weights are examined.
         """
         self._load(model, ckpt_path)
-        progress = RolloutProgress()
-        progress.report(datamodule)
-        try:
+        with _followed(datamodule):
             searched = datamodule.starts.searches and datamodule.plan.reset_probability > 0
             made = [datamodule.explore(model.policy, i).trees for i in range(iterations)] if searched else []
             datamodule.starts = Frontier()
             frontier = [datamodule.explore(model.policy, i).trees for i in range(iterations)]
             found = diagnose(model.policy, frontier, made)
-        finally:
-            progress.close()
-            datamodule.close()
         print("\n".join([found.table(), "", *found.advice()]))
         return found
 
@@ -146,3 +137,15 @@ class Subcommands(Trainer):
         if ckpt_path is not None:
             model.load_trained(ckpt_path, self.settings)
         model.to(self.strategy.root_device)
+
+
+@contextmanager
+def _followed(datamodule: RolloutDataModule) -> Generator[None]:
+    """Show how far its rollouts are; whatever comes, take the bar away and end the engine."""
+    progress = RolloutProgress()
+    progress.report(datamodule)
+    try:
+        yield
+    finally:
+        progress.close()
+        datamodule.close()
