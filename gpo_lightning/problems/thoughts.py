@@ -56,38 +56,42 @@ class Thoughts:
         self._opened_by = lru_cache(maxsize=4096)(self._opened)
         self._ids = lru_cache(maxsize=256)(self._encoded)
 
-    def said(self, prompt: tuple[int, ...], response: Sequence[int], named: Mapping[str, str] = {}) -> str:
+    def said(
+        self, prompt: tuple[int, ...], response: Sequence[int], named: Mapping[str, str] = {}, text: str | None = None
+    ) -> str:
         """What the response says after its thought; empty where the thought has no end.
 
         Args:
             prompt: token ids.
             response: token ids.
             named: further marks, beginning to end.
+            text: of the response without special tokens, where it has been decoded already.
         """
         named_marks = tuple(named.items())
-        marks = self._found(response, named_marks)
+        text = self._text(response, skip=True) if text is None else text
+        marks = self._found(response, text, named_marks)
         if marks[-1].begins if marks else self._opened_by(prompt, named_marks):
             return ""
         last = next(reversed(marks), None)
         if last is None:
-            return self._text(response, skip=True)
+            return text
         return last.text + self._text(response[last.after :], skip=True)
 
     def _opened(self, prompt: tuple[int, ...], named: tuple[tuple[str, str], ...]) -> bool:
         """Whether the prompt leaves a thought open: it ends with the mark, or with words after it in the same turn."""
-        marks = self._found(prompt, named)
+        marks = self._found(prompt, self._text(prompt, skip=True), named)
         if not marks or not marks[-1].begins:
             return False
         rest = prompt[marks[-1].after :]
         words = (marks[-1].text + self._text(rest, skip=False)).strip()
         return not words or (bool(self._tokenizer.chat_template) and not self._parting.intersection(rest))
 
-    def _found(self, tokens: Sequence[int], named: tuple[tuple[str, str], ...]) -> list[Mark]:
-        """All marks in their order."""
+    def _found(self, tokens: Sequence[int], text: str, named: tuple[tuple[str, str], ...]) -> list[Mark]:
+        """All marks in their order; ``text`` is that of the tokens."""
         if not tokens:
             return []
         both = {**self.marks, **dict(named)}
-        written = [(text, True) for text in both] + [(text, False) for text in both.values()]
+        written = [(mark, True) for mark in both] + [(mark, False) for mark in both.values()]
         found: list[Mark] = []
         present = set(tokens)
         plain: dict[str, bool] = {}
@@ -98,12 +102,11 @@ class Thoughts:
                 continue
             places = range(len(tokens) if present.issuperset(ids) else 0)
             found += [Mark(begins, at + len(ids)) for at in places if tuple(tokens[at : at + len(ids)]) == ids]
-        found += self._in_text(tokens, plain)
+        found += self._in_text(tokens, text, plain)
         return sorted(found, key=lambda mark: mark.after)
 
-    def _in_text(self, tokens: Sequence[int], marks: Mapping[str, bool]) -> list[Mark]:
+    def _in_text(self, tokens: Sequence[int], text: str, marks: Mapping[str, bool]) -> list[Mark]:
         """Marks that are ordinary text, which may be cut into tokens in many ways."""
-        text = self._text(tokens, skip=True)
         pattern = re.compile("|".join(map(re.escape, sorted(marks, key=len, reverse=True))))
         found: list[Mark] = []
         for match in pattern.finditer(text) if marks else ():

@@ -102,7 +102,7 @@ class RequestPool:
         whole = [prefix + completion.tokens for (_, prefix), completion in zip(origins, completions, strict=True)]
         texts = [self._text(tokens) for tokens in whole]
         responses = [
-            Response(tree.problem, text, tokens, self._thoughts.said(tree.prompt, tokens, tree.problem.thoughts))
+            Response(tree.problem, text, tokens, self._thoughts.said(tree.prompt, tokens, tree.problem.thoughts, text))
             for (tree, _), text, tokens in zip(origins, texts, whole, strict=True)
         ]
         grades = self._source.grade_responses(responses)
