@@ -1,5 +1,6 @@
 """Runs of two processes: killed ranks, torchrun, SLURM, sharded weights. What they leave depends on none of it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -212,10 +213,11 @@ def test_under_slurm_two_tasks_stop_on_its_signal_and_go_on_when_requeued(
 def test_a_sharded_runs_checkpoint_is_one_file_from_which_one_process_goes_on(
     uninterrupted: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    (checkpoint,) = (run_directory(uninterrupted("fsdp2")) / "checkpoints").glob("*.ckpt")
+    before = run_directory(uninterrupted("fsdp2"))
+    (checkpoint,) = (before / "checkpoints").glob("*.ckpt")
     content = torch.load(checkpoint, weights_only=True)
     assert all("lora_" in name for name in content["state_dict"])
-    done = gpo([*THREE, "--trainer.max_epochs=4", f"--ckpt_path={checkpoint}"], tmp_path)
+    done = gpo([*THREE, "--trainer.max_epochs=6", f"--ckpt_path={checkpoint}"], tmp_path)
     assert "Restored all states" in done.stderr
     moments = content["optimizer_states"][0]["state"]
     (later,) = (run_directory(tmp_path) / "checkpoints").glob("*.ckpt")
@@ -223,4 +225,10 @@ def test_a_sharded_runs_checkpoint_is_one_file_from_which_one_process_goes_on(
     assert content["state_dict"].keys() == after["state_dict"].keys()
     assert len(moments) == len(after["optimizer_states"][0]["state"])
     steps = [float(state["step"]) for state in after["optimizer_states"][0]["state"].values()]
-    assert steps == [float(after["global_step"])] * len(moments), "the optimiser's own count goes on"
+    # An iteration of uniform groups has no gradient, and an optimiser does not count it.
+    files = [file for run in (before, run_directory(tmp_path)) for file in sorted((run / "metrics").glob("*.json"))]
+    metrics = [json.loads(file.read_text()) for file in files]
+    taught = [each["train/grad_norm"] > 0 for each in metrics]
+    assert len(taught) == after["global_step"] == 6
+    assert any(taught[3:]), "of the iterations that were added, one taught something"
+    assert steps == [float(sum(taught))] * len(moments), "the optimiser's own count goes on"
