@@ -30,8 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         "vllm": None if find_spec("vllm") else "vLLM is not installed (make setup installs it where it can be had)",
     }
     for item in items:
-        # Engines on a CPU take every core, so one at a time; the rest of a file stays together for its fixtures.
-        item.add_marker(pytest.mark.xdist_group("vllm" if item.get_closest_marker("vllm") else str(item.path)))
         for marker, reason in absent.items():
             if reason and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
