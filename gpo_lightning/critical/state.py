@@ -1,6 +1,8 @@
 """What is known of a trajectory whose steps are being valued: the argument of every search strategy."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 Tokens = tuple[int, ...]
 
@@ -54,6 +56,8 @@ class TrajectoryState:
         probed: ``[n]`` finished probes from before each step; the nodes count other continuations too.
         success: the trajectory's own, in [0, 1], V(s_n).
         spent: tokens of the finished probes.
+        surprisals: ``[n]`` how unlikely each step was to the policy, in nats; empty where its log-probs are
+            not known, because somebody else wrote it.
     """
 
     boundaries: tuple[int, ...]
@@ -62,6 +66,7 @@ class TrajectoryState:
     probed: tuple[int, ...]
     success: float
     spent: int = 0
+    surprisals: tuple[float, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -83,3 +88,18 @@ class TrajectoryState:
     def remaining(self, step: int) -> int:
         """Tokens that the trajectory itself took from before ``step`` to its end."""
         return self.boundaries[-1] - self.boundaries[step]
+
+
+def surprisals(boundaries: Sequence[int], logprobs: Sequence[float]) -> tuple[float, ...]:
+    """``[n]`` minus the log-prob of each step; empty where not every token has one.
+
+    >>> surprisals((0, 2, 3), (-1.0, -0.5, -0.25))
+    (1.5, 0.25)
+
+    Args:
+        boundaries: ``[n + 1]`` token offsets of the steps.
+        logprobs: ``[T]`` rollout log-probs of the trajectory's tokens.
+    """
+    if len(logprobs) != boundaries[-1]:
+        return ()
+    return tuple(-sum(logprobs[begin:end]) for begin, end in pairwise(boundaries))

@@ -6,14 +6,14 @@ The data flow of the paper's method in one place; it knows nothing of losses, tr
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from gpo_lightning.critical import ChangePoint, MaxAdvantage, Newline, SearchStrategy, Segmenter, Selector
-from gpo_lightning.critical.state import TrajectoryState
+from gpo_lightning.critical.state import TrajectoryState, surprisals
 from gpo_lightning.critical.token_text import line_offsets, token_pieces
 from gpo_lightning.engines import Engine, Purpose, Sampling
 from gpo_lightning.engines.engine import remaining_tokens
@@ -60,6 +60,10 @@ class _Search:
     def prefix(self, step: int) -> tuple[int, ...]:
         return self.tree.samples[self.index].tokens[: self.boundaries[step]]
 
+    @cached_property
+    def surprisals(self) -> tuple[float, ...]:
+        return surprisals(self.boundaries, self.tree.samples[self.index].logprobs)
+
     def state(self, probes: RequestPool) -> TrajectoryState:
         steps = range(len(self.boundaries) - 1)
         return TrajectoryState(
@@ -69,6 +73,7 @@ class _Search:
             probed=tuple(self.tree.drawn(self.prefix(t), Purpose.PROBE) for t in steps),
             success=self.tree.samples[self.index].success or 0.0,
             spent=sum(self.tree.spent(self.prefix(t), Purpose.PROBE) for t in steps),
+            surprisals=self.surprisals,
         )
 
 

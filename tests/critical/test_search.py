@@ -28,6 +28,7 @@ from tests.of_the_package import offered
 from tests.rollouts.test_loop import PIVOT, Pivots, explorer
 
 STRATEGIES = [*(strategy() for strategy in offered(critical, SearchStrategy)), ChangePoint(budget=1.0), Bisect(8)]
+STRATEGIES += [Bisect(8, halves="surprisal")]
 SELECTORS = [selector() for selector in offered(critical, Selector)]
 ADAPTIVE = [strategy for strategy in STRATEGIES if isinstance(strategy, Bisect | ChangePoint)]
 NAMES = [f"{type(strategy).__name__}-{i}" for i, strategy in enumerate(STRATEGIES)]
@@ -35,8 +36,13 @@ NAMES = [f"{type(strategy).__name__}-{i}" for i, strategy in enumerate(STRATEGIE
 
 @pytest.mark.parametrize(
     ("search", "least"),
-    [(Exhaustive(16), 0.85), (Bisect(16), 0.75), (ChangePoint(budget=16.0), 0.8)],
-    ids=["exhaustive", "bisect", "change_point"],
+    [
+        (Exhaustive(16), 0.85),
+        (Bisect(16), 0.75),
+        (Bisect(16, halves="surprisal"), 0.75),
+        (ChangePoint(budget=16.0), 0.8),
+    ],
+    ids=["exhaustive", "bisect", "bisect_surprisal", "change_point"],
 )
 def test_the_known_pivot_is_found(search: SearchStrategy, least: float) -> None:
     plan = RolloutPlan(group_size=8, reset_probability=1.0, explored=1, resets=0)
@@ -82,7 +88,8 @@ def knowns(draw: Any) -> TrajectoryState:
     nodes = tuple(Node((), draw(trials)) for _ in lengths)
     probed = tuple(draw(st.integers(0, node.drawn)) for node in nodes)
     outcome, spent = draw(st.sampled_from([0.0, 1.0])), draw(st.integers(0, 300))
-    return TrajectoryState(boundaries, nodes, (0,) * len(nodes), probed, outcome, spent)
+    surprisals = tuple(draw(st.floats(0, 9)) for _ in lengths) if draw(st.booleans()) else ()
+    return TrajectoryState(boundaries, nodes, (0,) * len(nodes), probed, outcome, spent, surprisals)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=NAMES)
@@ -124,6 +131,49 @@ def test_what_is_asked_and_chosen_for_one_trajectory_depends_on_no_other_to_the_
     assert strategy.critical(studies, selector, draws) == chosen
 
 
+class TestHalvesOfSurprisal:
+    """Bisection cuts a stretch where as much surprise lies before the cut as after it."""
+
+    @staticmethod
+    def asked(surprisals: tuple[float, ...], halves: Any = "surprisal", steps: int = 8) -> list[int]:
+        """Steps that are probed once the siblings have valued the prompt."""
+        nodes = (Node((), (0.0,) * 8), *(Node((), ()) for _ in range(steps - 1)))
+        state = TrajectoryState(tuple(range(steps + 1)), nodes, (0,) * steps, (0,) * steps, 1.0, 0, surprisals)
+        return list(Bisect(8, halves=halves).targets([state], MaxAdvantage())[0])
+
+    def test_the_first_probe_stands_beside_the_only_step_that_surprises(self) -> None:
+        assert self.asked((0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 9.0, 0.1)) in ([6], [7])
+        assert self.asked((9.0, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1)) == [1]
+
+    @given(st.integers(2, 30))
+    def test_steps_that_surprise_alike_are_halved_by_number(self, steps: int) -> None:
+        assert self.asked((0.5,) * steps, steps=steps) == self.asked((), "steps", steps) == [steps // 2]
+
+    def test_where_nobody_knows_log_probs_steps_are_halved(self) -> None:
+        assert self.asked(()) == [4]
+
+    @given(st.integers(1, 62))
+    def test_a_turn_that_surprised_is_found_with_few_probed_prefixes(self, turn: int) -> None:
+        """64 steps: the prompt and what comes before the turn fail, what comes after it succeeds."""
+
+        def found(halves: Any) -> tuple[int, int]:
+            loud = tuple(9.0 if t == turn else 0.1 for t in range(64))
+            seen: dict[int, tuple[float, ...]] = {0: (0.0,) * 8}
+            search = Bisect(8, halves=halves)
+            while True:
+                nodes = tuple(Node((), seen.get(t, ())) for t in range(64))
+                state = TrajectoryState(tuple(range(65)), nodes, (0,) * 64, (0,) * 64, 1.0, 0, loud)
+                (wanted,) = search.targets([state], MaxAdvantage())
+                if not wanted:
+                    return search.critical([state], MaxAdvantage(), [Random(0)])[0], len(seen) - 1
+                seen |= {t: (float(t > turn),) * count for t, count in wanted.items()}
+
+        assert found("steps") == (turn, 6)
+        step, probed = found("surprisal")
+        assert step == turn
+        assert probed <= 3
+
+
 @pytest.mark.parametrize("steps", [8, 64, 256])
 def test_the_rounds_of_a_search_grow_with_the_logarithm_of_the_steps(steps: int) -> None:
     search, chances, draw = ChangePoint(sure=1.0), [0.5] * (steps // 3) + [0.8] * steps, Random(steps)
@@ -149,6 +199,7 @@ def test_the_rounds_of_a_search_grow_with_the_logarithm_of_the_steps(steps: int)
     "make",
     [
         lambda: Bisect(0),
+        lambda: Bisect(halves="tokens"),  # pyright: ignore[reportArgumentType]
         lambda: ChangePoint(batch=0),
         lambda: ChangePoint(budget=-1.0),
         lambda: ChangePoint(cap=0.0),
