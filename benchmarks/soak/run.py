@@ -58,7 +58,9 @@ def begin(folder: Path, *arguments: str) -> int:
     if pid == 0:
         status = 1
         try:
-            # Other ranks are started with what the process itself was started with, by all that anybody can tell.
+            # Other ranks are started with what the process itself was started with, by all that anybody can tell:
+            # by the command, not as the module that the soak is.
+            sys.modules["__main__"].__spec__ = None
             sys.argv = [
                 str(Path(sys.executable).with_name("gpo")),
                 "fit",
