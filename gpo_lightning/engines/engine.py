@@ -62,11 +62,13 @@ class Capabilities:
         name: shown to the user.
         context: most tokens of prefix and continuation together.
         reproducible: equal seeds give equal tokens, whatever else is in the batch.
+        slots: continuations it works on at once; more wait for their turn.
     """
 
     name: str
     context: int
     reproducible: bool
+    slots: int = 128
 
 
 @dataclass(slots=True)

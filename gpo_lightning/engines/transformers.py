@@ -38,7 +38,7 @@ class Transformers(Engine):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities("transformers", context=self._served().context, reproducible=True)
+        return Capabilities("transformers", self._served().context, reproducible=True, slots=self.batch_size)
 
     def start(self, policy: "Policy", seed: int = 0) -> None:
         self._policy = policy

@@ -86,7 +86,9 @@ class VLLM(Engine):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities("vllm", context=int(self._running().model_config.max_model_len), reproducible=False)
+        running = self._running()
+        slots = int(running.vllm_config.scheduler_config.max_num_seqs)
+        return Capabilities("vllm", int(running.model_config.max_model_len), reproducible=False, slots=slots)
 
     def check_policy(self, config: "PolicyConfig") -> None:
         choose_form(config, self.how)

@@ -97,8 +97,9 @@ class VLLMServer(Engine):
 
     @property
     def capabilities(self) -> Capabilities:
-        contexts = [server.model.context for server in self._running().servers if server.model is not None]
-        return Capabilities("vllm_server", context=min(contexts), reproducible=False)
+        servers = self._running().servers
+        contexts = [server.model.context for server in servers if server.model is not None]
+        return Capabilities("vllm_server", min(contexts), reproducible=False, slots=self.concurrency * len(servers))
 
     @property
     def faults(self) -> dict[str, int]:
