@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gpo_lightning.module import GPOModule
 
 
-CLOCKED = ("compute/seconds_", "compute/tokens_per_second")
+CLOCKED = ("compute/seconds_", "compute/tokens_per_second", "rollouts/in_flight_mean", "rollouts/idle_share")
 """Beginnings of the names of scalars that a clock tells: no two runs have the same."""
 
 
@@ -72,7 +72,7 @@ def compute_scalars(tokens: dict[str, int], seconds: dict[str, float], useful: i
     scalars = {f"compute/tokens_{purpose}": float(count) for purpose, count in tokens.items() if count}
     scalars |= {f"compute/seconds_{phase.replace(' ', '_')}": spent for phase, spent in seconds.items() if spent}
     drawn = sum(count for purpose, count in tokens.items() if purpose != Purpose.EVALUATION)
-    drawing = sum(spent for phase, spent in seconds.items() if phase in ("sample", "probe", "reset", "search"))
+    drawing = sum(spent for phase, spent in seconds.items() if phase in ("sample", "probe", "reset", "search", "grade"))
     if drawn and drawing:
         scalars["compute/tokens_per_second"] = drawn / drawing
     if drawn and useful:

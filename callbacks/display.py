@@ -16,26 +16,30 @@ from gpo_lightning.rollouts import Progress
 
 _SAID = {
     "engine": "engine starting",
-    "sample": "sampling",
-    "probe": "valuing",
-    "reset": "resetting",
+    "rollouts": "rollouts",
     "scoring": "scoring",
     "learning": "learning",
     "evaluation": "evaluating",
 }
+_UNITS = {"rollouts": " problems", "evaluation": " problems"}
+_IN_FLIGHT = {"sample": "sampling", "probe": "valuing", "reset": "resetting", "evaluation": "in flight"}
 
 
 def figures(progress: Progress, seconds: float) -> str:
-    """Done of wanted, speed, and what is left, as far as they are known.
+    """Done of wanted, what is in flight, speed, and what is left, as far as they are known.
 
-    >>> figures(Progress("sample", 128, 256, 4096), 8.0)
-    '128 of 256, 512 tokens/s, 8 s left'
-    >>> figures(Progress("sample", 0, 256, 0), 8.0), figures(Progress("engine", 0, 0, 0), 8.0)
-    ('0 of 256', '')
+    Problems overlap: some are done while others are sampled. So problems are counted, and beside them the
+    continuations that the engine has not finished.
+
+    >>> figures(Progress("rollouts", 16, 32, 4096, {"sample": 120, "probe": 8}), 8.0)
+    '16 of 32 problems, 120 sampling, 8 valuing, 512 tokens/s, 8 s left'
+    >>> figures(Progress("learning", 1, 3, 0), 8.0), figures(Progress("engine", 0, 0, 0), 8.0)
+    ('1 of 3, 16 s left', '')
     """
     parts: list[str] = []
     if progress.asked:
-        parts.append(f"{progress.done:,} of {progress.asked:,}")
+        parts.append(f"{progress.done:,} of {progress.asked:,}{_UNITS.get(progress.phase, '')}")
+    parts += [f"{count:,} {_IN_FLIGHT.get(purpose, purpose)}" for purpose, count in progress.in_flight.items()]
     if progress.tokens and seconds > 0:
         parts.append(f"{progress.tokens / seconds:,.0f} tokens/s")
     if progress.done and progress.asked > progress.done:

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class RolloutProgress(Callback):
-    """One bar of what is done now: engine starting, sampling, valuing, resetting, learning, evaluating.
+    """One bar of what is done now: engine starting, rollouts, learning, evaluating.
+
+    Of rollouts it counts problems that are through; beside them stands how many continuations are in flight, and what
+    for (sampling, valuing, resetting), since some problems are sampled while the steps of others are valued.
 
     It stands in the place of Lightning's own bar, and lives while nothing has finished yet. Where there is no
     terminal, or ``trainer.enable_progress_bar`` is false, plain lines say the same every few seconds. Each finished

@@ -177,15 +177,13 @@ class RolloutDataModule(EvaluationData):
             selector=self.selector,
             seed=self.seed,
             listener=self.listener,
-            balance=self._balance,
+            balance=None if self._ranks == 1 else self._balance,
             rank=self._rank,
             starts=self.starts,
         )
 
     def _balance(self, own: Sequence[SearchJob]) -> WorkQueue:
         """How ranks share their searches."""
-        if self._ranks == 1:
-            return WorkQueue(own)
         # Who is faster must not decide where a run has to repeat itself, nor where taking a tree costs nothing.
         if self._engine.capabilities.reproducible or isinstance(self.search, NoSearch):
             return static_balance(self._rank, self._ranks)(own)

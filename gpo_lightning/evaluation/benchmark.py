@@ -1,6 +1,6 @@
 """What is asked in an evaluation, and the served policy's responses to it."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +12,8 @@ from gpo_lightning.errors import ConfigError
 from gpo_lightning.problems import Problem, ProblemSource
 from gpo_lightning.problems.prompting import encode_prompt
 from gpo_lightning.rollouts import ProgressListener, RolloutTree
-from gpo_lightning.rollouts.request_pool import RequestPool
+from gpo_lightning.rollouts.judge import Judge
+from gpo_lightning.rollouts.scheduler import Draws, Road, Scheduler
 from gpo_lightning.rollouts.seeds import derive_seed
 
 
@@ -92,13 +93,24 @@ def respond(
     A problem whose prompt does not fit has a tree without samples, and so counts as failed.
     """
     counts: Counter[str] = Counter()
-    pool = RequestPool(engine, tokenizer, source, sampling, Purpose.EVALUATION, seed, counts, listener)
+    judge = Judge(tokenizer, source, counts)
+    scheduler = Scheduler(engine, judge, sampling, seed, counts, "evaluation", listener)
+    scheduler.expected = len(problems)
     trees = [RolloutTree(problem, encode_prompt(problem, tokenizer)) for problem in problems]
-    for tree in trees:
-        if remaining_tokens(sampling, tree.prompt, (), engine.capabilities.context) < 1:
+    left = deque(trees)
+
+    def road(draws: Draws) -> Road:
+        if remaining_tokens(sampling, draws.tree.prompt, (), engine.capabilities.context) < 1:
             counts["prompt_too_long"] += 1
-        else:
-            pool.submit(tree, (), samples)
-    while pool.collect():
-        pass
+            return
+        draws.ask(Purpose.EVALUATION, (), samples)
+        yield from draws.back()
+
+    def take(in_flight: int) -> list[tuple[Draws, Road]]:
+        if not left or in_flight >= scheduler.room:
+            return []
+        draws = scheduler.open(left.popleft())
+        return [(draws, road(draws))]
+
+    scheduler.run(take)
     return trees, counts

@@ -1,9 +1,10 @@
-"""What the policy tried for each problem: the rollout tree, and the loop that samples, values steps and resets.
+"""What the policy tried for each problem: the rollout tree, a problem's road to it, and the loop that walks all roads.
 
 Samples, probes, resets and values live in the tree and nowhere else. Nothing here trains, and nothing knows Lightning.
 """
 
 from gpo_lightning.rollouts.loop import RolloutLoop, Rollouts
+from gpo_lightning.rollouts.occupancy import Occupancy
 from gpo_lightning.rollouts.parquet import read_trees, write_trees
 from gpo_lightning.rollouts.plan import RolloutPlan
 from gpo_lightning.rollouts.progress import Progress, ProgressListener
@@ -15,6 +16,7 @@ __all__ = [
     "Critical",
     "FirstMistake",
     "Frontier",
+    "Occupancy",
     "Progress",
     "ProgressListener",
     "PromptOnly",

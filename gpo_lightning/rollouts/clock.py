@@ -24,8 +24,12 @@ class Clock:
         try:
             yield
         finally:
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + perf_counter() - begin
+            self.book(phase, perf_counter() - begin)
+
+    def book(self, phase: str, seconds: float) -> None:
+        """Add seconds to a phase."""
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
 
     def add(self, other: "Clock") -> None:
         for phase, seconds in other.seconds.items():
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+            self.book(phase, seconds)

@@ -33,10 +33,10 @@ def wait_for(holds: Callable[[], bool], seconds: float = 20.0) -> bool:
 def test_plain_lines_come_though_nothing_has_finished() -> None:
     file = io.StringIO()
     lines = PlainLines(Console(file=file, width=120), every_seconds=0.05)
-    lines.show(Progress("sample", 0, 8, 0))
-    assert wait_for(lambda: file.getvalue().count("sampling: 0 of 8") >= 2)
-    lines.show(Progress("probe", 0, 3, 0))
-    assert wait_for(lambda: "valuing: 0 of 3" in file.getvalue())
+    lines.show(Progress("rollouts", 0, 8, 0, {"sample": 64}))
+    assert wait_for(lambda: file.getvalue().count("rollouts: 0 of 8 problems, 64 sampling") >= 2)
+    lines.show(Progress("learning", 0, 3, 0))
+    assert wait_for(lambda: "learning: 0 of 3" in file.getvalue())
     lines.close()
     time.sleep(0.1)
     said = file.getvalue()
@@ -52,8 +52,8 @@ def test_the_bar_lives_though_nothing_has_finished_and_is_gone_at_the_end() -> N
     assert wait_for(lambda: "engine starting" in file.getvalue())
     before = len(file.getvalue())
     assert wait_for(lambda: len(file.getvalue()) > before), "it moves by itself"
-    bar.show(Progress("sample", 4, 8, 400))
-    assert wait_for(lambda: "sampling" in file.getvalue() and "4 of 8" in file.getvalue())
+    bar.show(Progress("rollouts", 4, 8, 400, {"probe": 3}))
+    assert wait_for(lambda: "4 of 8 problems, 3 valuing" in file.getvalue())
     bar.close()
     bar.close()
     assert file.getvalue().endswith("\x1b[2K"), "its line is erased"
@@ -69,7 +69,7 @@ def test_what_is_printed_and_logged_stands_above_the_bar() -> None:
     logger.addHandler(handler)
     held = handler.stream
     bar = LiveBar(Console(file=file, force_terminal=True, width=100))
-    bar.show(Progress("sample", 1, 8, 400))
+    bar.show(Progress("rollouts", 1, 8, 400))
     print("a printed line")
     logger.warning("a logged line")
     bar.close()
@@ -94,9 +94,10 @@ def test_a_run_on_a_terminal_says_what_it_does(tmp_path: Path) -> None:
     text = CONTROL.sub("", said.decode(errors="replace"))
     assert run.returncode == 0, text[-3000:]
     lines = [line.strip() for line in re.split(r"[\r\n]", text)]
-    for phase in ("engine starting", "sampling", "valuing", "learning", "evaluating"):
+    for phase in ("engine starting", "rollouts", "learning", "evaluating"):
         assert any(phase in line for line in lines), phase
-    assert any(re.search(r"sampling .* of 36, [\d,]+ tokens/s", line) for line in lines)
+    assert any(re.search(r"rollouts .* 0 of 6 problems, 36 sampling", line) for line in lines)
+    assert any(re.search(r"rollouts .* of 6 problems, .*[\d,]+ tokens/s", line) for line in lines)
     assert any(line.startswith("Iteration 0: success") and line.endswith("s of rollouts") for line in lines)
     assert "Epoch 0" not in text, "one bar, and Lightning's is not it"
     assert "Tip:" not in text

@@ -107,12 +107,12 @@ def test_a_response_that_cannot_be_graded_is_counted_and_fails() -> None:
     assert problem_rewards(trees).tolist() == [0.0] * 4
 
 
-def test_the_listener_hears_of_every_response() -> None:
+def test_the_listener_hears_of_every_problem() -> None:
     heard: list[Progress] = []
     evaluate(Questions().heldout()[:5], listener=heard.append)
-    assert sorted({progress.done for progress in heard}) == list(range(11))
-    assert heard[0].done == 0, "it is told before anything has finished"
-    assert heard[-1] == Progress("evaluation", 10, 10, tokens=20)
+    assert sorted({progress.done for progress in heard}) == list(range(6))
+    assert heard[0] == Progress("evaluation", 0, 5, 0, {"evaluation": 10}), "before anything has finished"
+    assert heard[-1] == Progress("evaluation", 5, 5, tokens=20)
 
 
 def test_a_problems_reward_is_the_mean_over_its_graded_responses() -> None:

@@ -326,7 +326,7 @@ class TestExamine:
 
 def test_time_in_the_search_is_told_from_time_in_the_engine() -> None:
     made = explorer(RolloutPlan(group_size=8, reset_probability=1.0), ChangePoint()).explore(Pivots().train()[:10], 0)
-    assert set(made.seconds.seconds) == {"sample", "probe", "search", "reset"}
+    assert set(made.seconds.seconds) == {"sample", "probe", "search", "reset", "grade"}
 
 
 class TestReuse:
