@@ -14,7 +14,7 @@ from gpo_lightning.errors import ConfigError
 from gpo_lightning.evaluation import explorer
 from gpo_lightning.evaluation.explorer.texts import Texts
 from gpo_lightning.experience.groups import groups
-from gpo_lightning.rollouts import RolloutTree, gather, write_trees
+from gpo_lightning.rollouts import Occupancy, RolloutTree, gather, write_trees
 from gpo_lightning.runs import run_directory
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ COMPLETIONS = (
     "critical text",
     "step advantage",
 )
+IN_FLIGHT = ("share of the time", "in flight")
 
 
 class RolloutLog(Callback):
@@ -44,7 +45,9 @@ class RolloutLog(Callback):
     the prompt, for each reward function and for their sum, ``rewards/reward``), ``rollouts/success_PURPOSE`` and
     ``rollouts/tokens_PURPOSE`` (mean length), ``rollouts/truncated``, ``rollouts/entropy``,
     ``rollouts/uniform_groups``, and ``count/EVENT`` for everything that was skipped, left out or could not be graded.
-    A table, ``rollouts/completions``, shows some responses with their rewards and critical steps in every logger.
+    ``rollouts/in_flight_mean`` and ``rollouts/idle_share`` say how full the engine was kept, and a table,
+    ``rollouts/in_flight``, what was in flight in each twentieth of the rollouts' time. Another,
+    ``rollouts/completions``, shows some responses with their rewards and critical steps in every logger.
 
     Args:
         page_every: iterations from page to page; the last iteration has one as well. 0 writes none.
@@ -73,10 +76,13 @@ class RolloutLog(Callback):
         counts = sum(gather([rollouts.counts] if rollouts else []), Counter[str]())
         samples, rewards = gather(sample_figures(trees)), gather(reward_figures(trees))
         log_table(trainer, "rollouts/completions", COMPLETIONS, completion_rows(trees[: self.completions], pl_module))
+        if rollouts and rollouts.occupancy:
+            log_table(trainer, "rollouts/in_flight", IN_FLIGHT, occupancy_rows(rollouts.occupancy))
         pl_module.log_dict(
             rollout_scalars(samples)
             | group_scalars(gather(group_figures(trees)), gather(surprises(trees)))
             | reward_scalars(rewards)
+            | occupancy_scalars(gather([rollouts.occupancy] if rollouts and rollouts.occupancy else []))
             | {f"count/{event}": float(count) for event, count in counts.items()},
             on_step=False,
             on_epoch=True,
@@ -98,6 +104,22 @@ class RolloutLog(Callback):
     ) -> None:
         """Keep what ``gpo predict`` answered: ``predictions-rank0.parquet``."""
         write_trees(run_directory(trainer) / f"predictions-rank{trainer.global_rank}.parquet", outputs)
+
+
+def occupancy_scalars(occupancies: Sequence[Occupancy]) -> dict[str, float]:
+    """How full the ranks' engines were kept, on average."""
+    if not occupancies:
+        return {}
+    return {
+        "rollouts/in_flight_mean": fmean(occupancy.mean for occupancy in occupancies),
+        "rollouts/idle_share": fmean(occupancy.idle_share for occupancy in occupancies),
+    }
+
+
+def occupancy_rows(occupancy: Occupancy) -> list[Row]:
+    """The in-flight curve: end of each part of the time, and the mean in flight in it."""
+    curve = occupancy.curve()
+    return [((part + 1) / len(curve), count) for part, count in enumerate(curve)]
 
 
 Figures = tuple[str, float | None, int, bool]

@@ -31,6 +31,8 @@ SCALARS: dict[str, dict[str, str]] = {
         "rollouts/truncated": "Share of responses that were cut by the token limit.",
         "rollouts/entropy": "Entropy a token, in nats: the mean negative log-prob of sampled tokens.",
         "rollouts/uniform_groups": "Share of groups whose rewards are all equal, so that they teach nothing.",
+        "rollouts/in_flight_mean": "Mean number of continuations asked for and not back, while rollouts are made.",
+        "rollouts/idle_share": "Share of that time with fewer than a quarter of the engine's slots busy.",
     },
     "Rewards": {
         "rewards/*_spread": "Standard deviation of what a reward function gave in the iteration.",
@@ -76,7 +78,8 @@ SCALARS: dict[str, dict[str, str]] = {
         "compute/tokens_per_second": "Tokens generated a second of rollouts, over all ranks (ComputeLog).",
         "compute/tokens_per_useful_group": "Tokens generated for each group whose rewards differ (ComputeLog).",
         "compute/tokens_*": "Tokens generated in the iteration, by purpose, over all ranks (ComputeLog).",
-        "compute/seconds_*": "Seconds of the iteration, by phase, of the first rank (ComputeLog).",
+        "compute/seconds_*": "Seconds of the iteration, by phase, of the first rank (ComputeLog). Sampling, probing "
+        "and resetting overlap: the engine's time is shared out by what it has in flight.",
     },
     "From Lightning": {"lr-*": "Learning rate (LearningRateMonitor).", "epoch": "Iterations so far."},
 }
@@ -87,6 +90,7 @@ RECORDS: dict[str, str] = {
     "steps/value": "Histogram: value before every step.",
     "critical/advantage": "Histogram: advantage of the chosen steps.",
     "critical/position": "Histogram: where the chosen steps lie, from 0 (first) to 1 (last).",
+    "rollouts/in_flight": "Table: mean number of continuations in flight in each twentieth of the rollouts' time.",
     "rollouts/completions": "Table: some responses with prompt, rewards, answers, and their critical step.",
 }
 """What is logged beside scalars."""

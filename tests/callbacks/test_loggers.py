@@ -20,6 +20,7 @@ from gpo_lightning.losses.parts import KL
 from gpo_lightning.problems import ModularChains
 from gpo_lightning.rollouts import RolloutPlan
 
+TABLES = {"rollouts/completions", "rollouts/in_flight"}
 NAMED = [
     "rollouts/entropy",
     "train/learning_rate",
@@ -112,11 +113,12 @@ def test_csv_has_scalars_histograms_table_and_configuration(loggers: dict[str, A
     assert set(NAMED) <= logged
     assert all(meaning(name) for name in logged - {"step"}), "every scalar stands in the metrics reference"
     bins = csv_rows(folder / "histograms.csv")
-    assert {row["name"] for row in bins} | {"rollouts/completions"} == set(RECORDS)
+    assert {row["name"] for row in bins} | TABLES == set(RECORDS)
     of_first = [row for row in bins if row["name"] == "critical/position" and row["step"] == bins[0]["step"]]
     assert sum(int(row["count"]) for row in of_first) > 0
     table = csv_rows(folder / "rollouts-completions.csv")
     assert len(table) == 8, "four responses an iteration"
+    assert len(csv_rows(folder / "rollouts-in_flight.csv")) == 40, "a curve of twenty points an iteration"
     shown = next(row for row in table if row["critical step"])
     assert shown["critical text"] in shown["completion"]
     assert float(shown["step advantage"]) == pytest.approx(float(shown["step advantage"]))
@@ -133,7 +135,7 @@ def test_tensorboard_has_the_same(loggers: dict[str, Any]) -> None:
     events.Reload()
     tags = events.Tags()
     assert set(NAMED) <= set(tags["scalars"])
-    assert {name for name in RECORDS if name != "rollouts/completions"} == set(tags["histograms"])
+    assert set(RECORDS) - TABLES == set(tags["histograms"])
     assert "rollouts/completions/text_summary" in tags["tensors"]
     text = events.Tensors("rollouts/completions/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "critical text" in text
