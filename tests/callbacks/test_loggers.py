@@ -133,7 +133,7 @@ def test_tensorboard_has_the_same(loggers: dict[str, Any]) -> None:
 
     events = EventAccumulator(loggers["tensorboard"].log_dir)
     events.Reload()
-    tags = events.Tags()
+    tags: dict[str, Any] = events.Tags()
     assert set(NAMED) <= set(tags["scalars"])
     assert set(RECORDS) - TABLES == set(tags["histograms"])
     assert "rollouts/completions/text_summary" in tags["tensors"]

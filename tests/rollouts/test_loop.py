@@ -356,7 +356,7 @@ class TestReuse:
         assert mean(by_purpose[Purpose.RESET]) == pytest.approx(0.5, abs=0.03)
 
     def test_the_group_s_own_baseline_keeps_the_direction_of_the_gradient(self) -> None:
-        pulls = dict.fromkeys((6, 7, 9), 0.0)
+        pulls: dict[int, float] = dict.fromkeys((6, 7, 9), 0.0)
         for group in self.groups():
             probes = [sample for sample in group.samples if sample.purpose is Purpose.PROBE]
             baseline = mean(sample.reward or 0.0 for sample in probes)
