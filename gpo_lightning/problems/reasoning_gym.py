@@ -98,7 +98,7 @@ class StrictScore(Grader):
 
 
 def _verdict(given: str, outcome: Outcome) -> Grade:
-    if outcome.status == "done":
+    if outcome.status == "done" and isinstance(outcome.value, float):
         return Grade(1.0, "right", given) if outcome.value >= 1.0 else Grade(0.0, "wrong", given)
     if outcome.stage == SCORING and outcome.status in _TOO_MUCH:
         return Grade(0.0, outcome.status, given)

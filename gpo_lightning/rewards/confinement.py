@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from gpo_lightning.rewards.system_calls import seccomp_filter
+
 _NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _PATH_BENEATH = 1
@@ -24,18 +26,6 @@ _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 _MOST_FILE_RIGHTS = 16
 _TCP_FROM, _SCOPE_FROM = 4, 6
 
-_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 1  # with EPERM
-# Calls refused, by their numbers: sockets; new processes and programs; signals to others and writing into them; owners,
-# modes, times and attributes of files, which Landlock does not know.
-_CALLS = {
-    "x86_64": (
-        0xC000003E,
-        "41 42 44 53 56 57 58 59 62 90 91 92 93 94 101 132 188 189 200 234 235 260 261 268 280 311 322",
-    ),
-    "aarch64": (0xC00000B7, "5 6 52 53 54 55 88 117 129 130 131 198 199 203 206 220 221 271 281"),
-}
-# pidfd_send_signal, io_uring (three), pidfd_open, clone3 and fchmodat2, alike on all machines.
-_SAME_CALLS = (424, 425, 426, 427, 434, 435, 452)
 LIBRARIES = tuple(
     Path(folder)
     for folder in (sys.prefix, sys.base_prefix, "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
@@ -92,23 +82,8 @@ class _Program(ctypes.Structure):
 
 
 def _seccomp(libc: ctypes.CDLL) -> bool:
-    """A filter over architecture and number of each system call: steps of (code, jump if true, if false, operand)."""
-    machine = platform.machine()
-    if machine not in _CALLS:
+    code = seccomp_filter(platform.machine())
+    if code is None:
         return False
-    architecture, calls = _CALLS[machine]
-    refused = (*map(int, calls.split()), *_SAME_CALLS)
-    load, equal, at_least, give = 0x20, 0x15, 0x35, 0x06
-    steps = [
-        (load, 0, 0, 4),
-        (equal, 1, 0, architecture),
-        (give, 0, 0, _REFUSE),
-        (load, 0, 0, 0),
-        # From 2^30 on x86_64 numbers its calls a second time, by which the list could be gone round.
-        (at_least, len(refused) + 1, 0, 1 << 30),
-        *((equal, len(refused) - place, 0, call) for place, call in enumerate(refused)),
-        (give, 0, 0, _ALLOW),
-        (give, 0, 0, _REFUSE),
-    ]
-    code = b"".join(struct.pack("HBBI", *step) for step in steps)
-    return libc.prctl(_SET_SECCOMP, _FILTER, ctypes.byref(_Program(len(steps), code)), 0, 0) == 0
+    program = _Program(len(code) // 8, code)
+    return libc.prctl(_SET_SECCOMP, _FILTER, ctypes.byref(program), 0, 0) == 0

@@ -24,7 +24,11 @@ from typing import IO, Any, cast
 from gpo_lightning.errors import ConfigError
 
 _START_WITHIN = 120.0
+_MOST_SAID = 1 << 20
+"""Bytes of one answer: a worker that says more is broken, and must not fill this process's memory."""
 _ROOT = str(Path(__file__).parents[2])
+_PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "LC_", "LD_", "DYLD_", "PYTHON", "VIRTUAL_ENV", "CONDA_", "SYSTEMROOT")
+"""Beginnings of the environment variables that a worker gets: keys and tokens of the user's are not among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,35 +140,49 @@ class _Worker:
     def __init__(self, pool: Workers) -> None:
         command = [sys.executable, "-m", "gpo_lightning.rewards.worker", pool.function]
         paths = [_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
+        passed_on = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
         process = subprocess.Popen(
             [*command, str(pool.memory_mib), str(pool.deadline)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+            env={**passed_on, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
         )
         self.process, self.stdin, self.stdout = process, cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
         self.ready = False
         self.place: int | None = None
         self.stage = ""
         self.until = time.monotonic() + _START_WITHIN
-        self._unread = b""
+        self.unsent = self._unread = b""
+        os.set_blocking(self.stdin.fileno(), False)
 
     def give(self, place: int, job: Any, deadline: float) -> None:
-        """Send a job; a process that is already dead is found out when its answer is read."""
+        """Begin to send a job; a process that is already dead is found out when its answer is read."""
         self.place, self.stage = place, ""
         self.until = time.monotonic() + deadline
-        with suppress(BrokenPipeError):
-            self.stdin.write(json.dumps(job).encode() + b"\n")
-            self.stdin.flush()
+        self.unsent = json.dumps(job).encode() + b"\n"
+        self.send()
+
+    def send(self) -> None:
+        """Send what the pipe takes: a process that is stopped reads nothing, and must not stop this one."""
+        try:
+            self.unsent = self.unsent[os.write(self.stdin.fileno(), self.unsent) :]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            self.unsent = b""
 
     def said(self) -> list[dict[str, Any]] | None:
-        """The answers that have come in; ``None`` where the process is dead."""
+        """The answers that have come in; ``None`` where the process is dead, or says what is no answer."""
         data = os.read(self.stdout.fileno(), 1 << 16)
-        if not data:
-            return None
         *lines, self._unread = (self._unread + data).split(b"\n")
-        return [json.loads(line) for line in lines]
+        if not data or len(self._unread) > _MOST_SAID:
+            return None
+        try:
+            messages = [json.loads(line) for line in lines]
+        except (ValueError, RecursionError):
+            return None
+        return messages if all(isinstance(message, dict) for message in messages) else None
 
     def end(self) -> None:
         """Kill the process and forget it."""
@@ -216,27 +234,38 @@ class _Round:
         if self.waiting:
             place = self.waiting.popleft()
             worker.give(place, self.jobs[place], self.pool.deadline)
+            if worker.unsent:
+                self.selector.register(worker.stdin, selectors.EVENT_WRITE, worker)
 
     def _listen(self) -> None:
         soonest = min((w.until for w in self.busy if w.place is not None or not w.ready), default=time.monotonic())
-        for key, _ in self.selector.select(max(0.0, soonest - time.monotonic())):
-            said = key.data.said()
+        for key, events in self.selector.select(max(0.0, soonest - time.monotonic())):
+            worker: _Worker = key.data
+            if worker not in self.busy:  # dismissed for what it had said a moment before
+                continue
+            if events & selectors.EVENT_WRITE:
+                worker.send()
+                if not worker.unsent:
+                    self.selector.unregister(worker.stdin)
+                continue
+            said = worker.said()
             if said is None:
-                self._died(key.data)
+                self._died(worker)
             for message in said or ():
-                self._hear(key.data, message)
+                if worker in self.busy:
+                    self._hear(worker, message)
 
     def _hear(self, worker: _Worker, message: dict[str, Any]) -> None:
-        if "ready" in message:
+        if "ready" in message and not worker.ready:
             worker.ready = True
             self._next(worker)
         elif "stage" in message:
-            worker.stage = message["stage"]
+            worker.stage = str(message["stage"])
         elif worker.place is not None:
-            status = "done" if "done" in message else message["failed"]
+            status = "done" if "done" in message else str(message.get("failed", "crashed"))
             self.ended[worker.place] = Outcome(status, message.get("done"), worker.stage)
             worker.place = None
-            if message["leaving"]:
+            if message.get("leaving", True):
                 self.pool.counts.retired += 1
                 self._dismiss(worker)
             else:
@@ -276,5 +305,7 @@ class _Round:
 
     def _dismiss(self, worker: _Worker) -> None:
         self.selector.unregister(worker.stdout)
+        if worker.stdin in self.selector.get_map():
+            self.selector.unregister(worker.stdin)
         self.busy.discard(worker)
         worker.end()
