@@ -27,6 +27,7 @@ from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.problems import Problem
 from gpo_lightning.rollouts import RolloutTree
 from gpo_lightning.runs.checkpoint import check_names, load_checkpoint
+from gpo_lightning.runs.checkpoint_state import keep_to_folder, renew
 from gpo_lightning.runs.identity import other_policy, table
 from gpo_lightning.runs.loggers import written
 from gpo_lightning.training import OpaqueBatch, Scorer, TrainingStep
@@ -263,6 +264,9 @@ class GPOModule(LightningModule):
         trainer = self._trainer  # none where a user loads the module by itself
         path = "the checkpoint" if trainer is None else str(trainer.ckpt_path)
         self._check_fits(checkpoint, path, getattr(trainer, "settings", {}))
+        if trainer is not None and trainer.state.fn == "fit":
+            keep_to_folder(trainer, checkpoint, Path(path))
+            renew(checkpoint, getattr(trainer, "meant", ()), self.configure_optimizers)
 
     def load_trained(self, checkpoint: str, settings: Mapping[str, Any]) -> None:
         """Take the trained weights of a checkpoint.

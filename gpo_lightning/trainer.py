@@ -41,11 +41,13 @@ quiet()
 class GPOTrainer(Subcommands):
     """Adds the subcommands ``explore``, ``diagnose`` and ``export``, and loses nothing when a fit is stopped.
 
-    ``began`` is the time (seconds since the epoch) at which the command was given, where there was one.
+    ``began`` is the time (seconds since the epoch) at which the command was given, where there was one; ``meant`` are
+    the keys in which a run that goes on is meant to differ from what it was.
     """
 
     began: float | None = None
     run: Run | None = None
+    meant: tuple[str, ...] = ()
     _folder: Path | None = None
     _goes_on_by_itself = False
 
@@ -102,8 +104,6 @@ class GPOTrainer(Subcommands):
 
             if isinstance(datamodule, RolloutDataModule):
                 datamodule.check_signals = check
-            # Lightning's handlers talk to other ranks, and write checkpoints, wherever the signal finds the run.
-            cast(Any, self)._signal_connector.register_signal_handlers = lambda: None
             try:
                 super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only=True)
                 # Nobody is watched any more from here on, so nobody may still be at work.
@@ -117,6 +117,8 @@ class GPOTrainer(Subcommands):
                 raise (self._interrupted(datamodule, signals) if signals.received else lost) from error
 
     def _run(self, model: LightningModule, ckpt_path: _PATH | None = None, weights_only: bool | None = None) -> Any:
+        # Lightning's handlers talk to other ranks, and write checkpoints, wherever the signal finds the run.
+        cast(Any, self)._signal_connector.register_signal_handlers = lambda: None
         if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
             self.strategy.checkpoint_io = AtomicCheckpointIO()
         if self._folder is None and _first():
@@ -154,6 +156,7 @@ class GPOTrainer(Subcommands):
     @contextmanager
     def _in_run(self, ckpt_path: _PATH | None, folder: Path | None, meant: list[str]) -> Generator[Path | None]:
         """Within: this process works on a run of its own, new or taken up; gives the checkpoint to go on from."""
+        self.meant = tuple(meant)
         handed = handed_over()
         if handed is not None:  # by the first rank of this machine, which has the lock
             self._folder, begin = handed

@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from gpo_lightning.errors import StorageError
 from gpo_lightning.runs.checkpoint import load_checkpoint
-from gpo_lightning.runs.checksum import seal
+from gpo_lightning.runs.checksum import is_sealed, seal
 
 _PARTIAL = ".partial"
 
@@ -55,6 +55,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if not _is_local(path):
             return super().load_checkpoint(path, map_location, weights_only=True)
         return dict(load_checkpoint(Path(path)))
+
+    @override
+    def remove_checkpoint(self, path: _PATH) -> None:
+        """Remove a file that was written here, whatever Lightning was told; folders and other files stay."""
+        if not _is_local(path):
+            super().remove_checkpoint(path)
+        elif Path(path).is_file() and not Path(path).is_symlink() and is_sealed(Path(path)):
+            Path(path).unlink()
 
 
 def _is_local(path: _PATH) -> bool:

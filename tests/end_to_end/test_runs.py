@@ -60,7 +60,9 @@ def test_last_is_the_latest_unfinished_run_of_this_configuration(
     said = fit(tmp_path, *SMALL, LR + "0.005", "--ckpt_path=last", "--resume_with=[model.optimizer]").replace("\n", "")
     assert "version_1" in said
     checkpoint = max((run_directory(tmp_path, version=1) / "checkpoints").glob("*.ckpt"))
-    assert torch.load(checkpoint, weights_only=True)["run"]["id"] == before
+    content: dict[str, Any] = torch.load(checkpoint, weights_only=True)
+    assert content["run"]["id"] == before
+    assert content["optimizer_states"][0]["param_groups"][0]["lr"] == 0.005, "what is meant to differ does"
     with pytest.raises(SystemExit, match=r"there is no run under .* to go on with: .* ended by themselves"):
         fit(tmp_path, *SMALL, LR + "0.002", "--ckpt_path=last")
     more = fit(tmp_path, *SMALL, LR + "0.002", "--ckpt_path=last", "--trainer.max_epochs=3").replace("\n", "")
