@@ -1,8 +1,9 @@
-"""SIGTERM, SIGUSR1 and Ctrl-C: stop where nothing is lost, and say how to go on.
+"""SIGTERM, SIGUSR1, SIGHUP and Ctrl-C: stop where nothing is lost, and say how to go on.
 
 A signal raises a flag; the run looks at it between two polls of the engine and after each optimiser step. By then
 everything that was finished is in the journal and in the last checkpoint. A run that waits for something that does not
-come (an engine that hangs, or loads) is ended after half a minute: what it had finished is as safe.
+come (an engine that hangs, or loads) is ended after half a minute, and at once at the second Ctrl-C: what it had
+finished is as safe.
 """
 
 import os
@@ -12,6 +13,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -26,12 +28,19 @@ EXIT_CODE = 75
 INTERRUPTED = 130
 """128 + SIGINT, as shells say it."""
 
+STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)
+"""What schedulers, closed terminals and people send."""
+
 PATIENCE = 25.0
 """Seconds to stop by itself: less than the half minute that clouds and schedulers give before they take the machine."""
 
 
+_SAME_PRESS = 1.0
+"""Seconds in which one Ctrl-C reaches another rank twice: from the terminal, and forwarded."""
+
+
 class StopSignals:
-    """Within: SIGTERM, SIGUSR1 and SIGINT ask the run to stop.
+    """Within: the signals of :data:`STOPPING` ask the run to stop, but those that are ignored, as under ``nohup``.
 
     Args:
         forward: told the signal, to hand it to the other ranks' processes.
@@ -49,11 +58,13 @@ class StopSignals:
         self._forward, self._last_resort, self._patience = forward, last_resort, patience
         self._before: dict[signal.Signals, Any] = {}
         self._over = threading.Event()
+        self._since = 0.0
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            for name in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-                self._before[name] = signal.signal(name, self._receive)
+            for name in STOPPING:
+                if signal.getsignal(name) is not signal.SIG_IGN:
+                    self._before[name] = signal.signal(name, self._receive)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,9 +75,11 @@ class StopSignals:
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         if self.received is None:
-            self.received = signal.Signals(signum)
+            self.received, self._since = signal.Signals(signum), monotonic()
             threading.Thread(target=self._wait, name="gpo-stop", daemon=True).start()
             self._forward(signum)
+        elif signum == signal.SIGINT and monotonic() - self._since > _SAME_PRESS:
+            threading.Thread(target=self._last_resort, name="gpo-stop-now", daemon=True).start()
 
     def _wait(self) -> None:
         if not self._over.wait(self._patience):
