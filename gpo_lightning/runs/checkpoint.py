@@ -1,5 +1,6 @@
 """Checkpoints as they lie on the disk: which can be read, and which a run can go on from exactly."""
 
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ import torch
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.runs.checksum import is_sealed, is_sound
 from gpo_lightning.runs.identity import Identity, flat
+
+_MADE_BY = {"_instantiator": "lightning.pytorch.cli.instantiate_module"}
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def newest_checkpoint(folders: Iterable[Path], run: str | None = None) -> tuple[
     """
     complaints: list[str] = []
     paths = {path.resolve(): path for folder in folders for path in folder.glob("*.ckpt")}
-    for path in sorted(paths.values(), key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True):
+    for path in sorted(paths.values(), key=_progress, reverse=True):
         try:
             found = read_checkpoint(path)
         except ConfigError as error:
@@ -102,6 +105,23 @@ def newest_checkpoint(folders: Iterable[Path], run: str | None = None) -> tuple[
         else:
             return found, complaints
     return None, complaints
+
+
+def _progress(path: Path) -> tuple[float, float, int, str]:
+    """How far a run was, by the file's own account; a copy or a clock that was set back changes its time.
+
+    What cannot be read is looked at first, and then complained of.
+    """
+    order = (path.stat().st_mtime_ns, path.name)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # reads no weights
+        return (
+            float(content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]),
+            content["global_step"],
+            *order,
+        )
+    except Exception:  # damaged bytes make torch fail in any way it can
+        return math.inf, math.inf, *order
 
 
 def mid_iteration(path: Path) -> str:
@@ -123,6 +143,9 @@ def check_names(hyperparameters: Mapping[str, Any], given: Iterable[str] = ()) -
         ConfigError: it switches the code of foreign models on, or names a module that this program does not use.
     """
     left = {name: value for name, value in hyperparameters.items() if name not in set(given)}
+    odd = {name: value for name, value in left.items() if name.startswith("_") and value != _MADE_BY.get(name)}
+    if odd:
+        raise ConfigError(f"The checkpoint says how an object is made of it, as this trainer never does: {odd!r:.200}.")
     for key, value in flat(left).items():
         top = str(value).partition(".")[0] if isinstance(value, str) and "." in value else ""
         if key.endswith("trust_remote_code") and value:

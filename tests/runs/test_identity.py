@@ -14,7 +14,7 @@ import torch
 
 from gpo_lightning.errors import ConfigError, StorageError
 from gpo_lightning.runs.atomic_checkpoint import AtomicCheckpointIO
-from gpo_lightning.runs.checkpoint import read_checkpoint
+from gpo_lightning.runs.checkpoint import load_checkpoint, newest_checkpoint, read_checkpoint
 from gpo_lightning.runs.identity import check_same, differences, flat
 from gpo_lightning.runs.run import Run, new_folder
 
@@ -135,6 +135,21 @@ def test_rot_in_the_entry_that_asks_for_the_checksum_is_found_too(checkpoint: Pa
             read_checkpoint(checkpoint)
 
 
+def test_the_newest_checkpoint_is_the_one_that_is_furthest_whatever_the_clock_says(checkpoint: Path) -> None:
+    """Copies get new times, and a clock may be set back in the middle of a run."""
+    content = dict(load_checkpoint(checkpoint))
+    for iteration, age in ((1, 0), (2, 500), (3, 1000)):
+        content["loops"] = {"fit_loop": {"epoch_progress": {"current": {"processed": iteration, "ready": iteration}}}}
+        path = checkpoint.with_name(f"{iteration}.ckpt")
+        AtomicCheckpointIO().save_checkpoint(content, path)
+        os.utime(path, (10_000 - age, 10_000 - age))
+    checkpoint.write_bytes(b"rot")
+    found, complaints = newest_checkpoint([checkpoint.parent])
+    assert found is not None
+    assert found.iterations == 3
+    assert len(complaints) == 1, "what cannot be read is said, whatever it may have been"
+
+
 @pytest.mark.parametrize("size", [0, 1, 100, 5000])
 def test_random_bytes_are_no_checkpoint(size: int, tmp_path: Path) -> None:
     path = tmp_path / "x.ckpt"
@@ -161,7 +176,7 @@ with stop:
 """
 
 
-@pytest.mark.parametrize(("name", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("name", "status"), [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)])
 def test_a_run_that_waits_for_what_does_not_come_ends_soon_after_a_signal(name: signal.Signals, status: int) -> None:
     process = subprocess.Popen([sys.executable, "-c", STOP], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -173,7 +188,36 @@ def test_a_run_that_waits_for_what_does_not_come_ends_soon_after_a_signal(name: 
     assert process.stdout.read() == "ended\n"
 
 
-@pytest.mark.parametrize(("name", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_second_ctrl_c_ends_a_run_at_once_and_one_that_comes_twice_does_not() -> None:
+    code = STOP.replace("patience=0.5", "patience=60.0")
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(2)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """As under ``nohup``: the run is meant to outlive its terminal."""
+    code = STOP.replace(
+        "import os, signal", "import os, signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nimport os"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(2)
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize(("name", "status"), [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)])
 def test_a_signal_in_the_first_seconds_ends_with_its_status_and_a_line(name: signal.Signals, status: int) -> None:
     code = (
         "import builtins, os, sys, signal; from gpo_lightning import __main__\n"
@@ -186,5 +230,5 @@ def test_a_signal_in_the_first_seconds_ends_with_its_status_and_a_line(name: sig
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == status
-    assert f"Stopped by {name.name} before anything was made" in done.stderr
+    assert f"Stopped by {name.name}. Give the same command again." in done.stderr
     assert "Traceback" not in done.stderr
