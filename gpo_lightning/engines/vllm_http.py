@@ -157,12 +157,18 @@ class Client:
         timeout = timeout or self._quick
         limit = aiohttp.ClientTimeout(total=timeout)
         try:
-            async with self._session.request(method, self.url + path, json=body, timeout=limit) as response:
+            # A redirection is not followed: prompts, weights' names and the key are for this server alone.
+            async with self._session.request(
+                method, self.url + path, json=body, timeout=limit, allow_redirects=False
+            ) as response:
                 text = (await self._read(response, path)).decode()
         except TimeoutError as error:
             raise UnavailableError(f"{self.url}{path} did not answer within {timeout:g} s") from error
         except (aiohttp.ClientError, OSError, UnicodeDecodeError) as error:
             raise UnavailableError(f"{self.url}{path}: {error or type(error).__name__}") from error
+        if 300 <= response.status < 400:
+            elsewhere = response.headers.get("Location", "nowhere")
+            raise RefusedError(self.url, response.status, f"it sends requests elsewhere, to {elsewhere!r:.200}")
         return response.status, text if response.status < 400 else _message(text)
 
     async def _read(self, response: aiohttp.ClientResponse, path: str) -> bytes:
@@ -211,7 +217,7 @@ def _answer(url: str, said: dict[str, Any], prefix: int, most: int, vocabulary: 
         reason = choice["finish_reason"]
         cached = ((said.get("usage") or {}).get("prompt_tokens_details") or {}).get("cached_tokens")
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise MalformedError(f"{url}: an answer of another form: {str(said)[:200]}") from error
+        raise MalformedError(f"{url}: an answer of another form: {', '.join(map(repr, said))[:200]}") from error
     if tokens is None:
         raise RefusedError(url, 200, "no token ids came back (`return_token_ids`): this vLLM is too old; 0.32 works")
     if reason not in ("stop", "length"):
@@ -248,7 +254,7 @@ def _message(text: str) -> str:
     try:
         error = json.loads(text)["error"]
         said = str(error["message"] if isinstance(error, dict) else error)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         said = text
     return " ".join(said.split())[:500]
 

@@ -1,6 +1,7 @@
 """`vllm serve` as we need it: its flags, and the process where it is ours to start and end."""
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from gpo_lightning.policy import Policy
 
 NEEDED_VARIABLE = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+_KEY_VARIABLE = "VLLM_API_KEY"
 NEEDED_FLAGS = (
     "--enable-lora",
     "--max-loras",
@@ -101,6 +103,8 @@ class Child:
 
     def __init__(self, command: list[str], url: str, log: Path) -> None:
         self.command, self.url, self.log = command, url, log
+        self.key = os.environ.get(_KEY_VARIABLE) or secrets.token_urlsafe(32)
+        """Without it the server answers nobody: other users of the machine could have it load adapters of theirs."""
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: KillOnParentDeath | None = None
 
@@ -110,7 +114,8 @@ class Child:
             return
         self.end()
         self._guard = KillOnParentDeath()
-        environment = os.environ | child_environment() | self._guard.environment | {NEEDED_VARIABLE: "1"}
+        environment = os.environ | child_environment() | self._guard.environment
+        environment |= {NEEDED_VARIABLE: "1", _KEY_VARIABLE: self.key}
         guarded = [sys.executable, "-c", _DIE_WITH_PARENT, str(os.getpid()), *self.command]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:

@@ -136,7 +136,8 @@ class VLLMServer(Engine):
             raise
 
     async def _open(self, vocabulary: int) -> Fleet:
-        self._session = open_session(os.environ.get(self.api_key_variable))
+        child = self._child
+        self._session = open_session(os.environ.get(self.api_key_variable) if child is None else child.key)
         urls = self.urls if self._child is None else [self._child.url]
         servers = [Server(Client(url, self._session, self.timeout, vocabulary), self._child) for url in urls]
         fleet = Fleet(servers, self.concurrency, self.retries, self.patience)

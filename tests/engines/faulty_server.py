@@ -16,6 +16,7 @@ from typing import Any
 
 Reply = tuple[int, Any]
 MODELS: Reply = (200, {"data": [{"id": "base", "max_model_len": 512, "parent": None}]})
+ELSEWHERE = "http://127.0.0.1:9/elsewhere"
 NO_PAGE: Reply = (404, {"detail": "Not Found"})
 
 
@@ -72,8 +73,10 @@ class FaultyServer:
             handler.close_connection = True
             handler.connection.close()
             return
-        content = json.dumps(said).encode()
+        content = said if isinstance(said, bytes) else json.dumps(said).encode()
         handler.send_response(status)
+        if 300 <= status < 400:
+            handler.send_header("Location", ELSEWHERE)
         handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
         handler.wfile.write(content)

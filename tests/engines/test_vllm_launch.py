@@ -52,6 +52,22 @@ def sleeper(tmp_path: Path) -> Child:
     return Child([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"], "", tmp_path / "log")
 
 
+def test_a_server_of_ours_asks_for_a_key_that_nobody_else_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    says = [sys.executable, "-c", "import os, time; print('up', os.environ['VLLM_API_KEY'], flush=True)"]
+    children = [Child(says, "", tmp_path / name) for name in ("one", "two")]
+    for child in children:
+        child.ensure_running()
+        until_up(child.log)
+        assert child.log.read_text().split() == ["up", child.key]
+        child.end()
+    assert len({child.key for child in children}) == 2
+    monkeypatch.setenv("VLLM_API_KEY", "chosen")
+    assert Child(says, "", tmp_path / "log").key == "chosen"
+
+
 def until_up(log: Path) -> None:
     deadline = time.monotonic() + 60
     while "up" not in (log.read_text() if log.exists() else ""):
