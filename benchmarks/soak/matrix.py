@@ -104,7 +104,8 @@ def _case(case: tuple[str, str, str], phase: str, folder: Path, seed: int) -> di
 def _kill(run: int, folder: Path, phase: str, rank: int, draw: random.Random) -> bool:
     """Whether a rank was killed: a random moment after what a phase begins with."""
     mark = {
-        "sampling": "journal/version-000001-rank0.journal",
+        # The second time: where rollouts are kept for two iterations, that is in the third.
+        "sampling": "journal/version-00000[12]-rank0.journal",
         "training": "rollouts/iteration-0001-rank0.parquet",
         "checkpointing": "metrics/iteration-0000.json",
         "last evaluation": "metrics/iteration-0002.json",
