@@ -26,6 +26,7 @@ from gpo_lightning.errors import ConfigError, GPOError
 from gpo_lightning.module import GPOModule
 from gpo_lightning.runs.checkpoint import load_checkpoint, read_checkpoint
 from gpo_lightning.runs.identity import flat
+from gpo_lightning.runs.inputs import inputs
 from gpo_lightning.trainer import GPOTrainer
 
 _WEIGHTS = {"state_dict", "pytorch-lightning_version"}
@@ -154,7 +155,8 @@ class GPOCLI(LightningCLI):
         except Exception as error:  # a class that is not ours does not like its settings
             raise ConfigError(f"the configuration cannot be built: {_told(error)}") from error
         config = self.config[self.config.subcommand] if self.config.get("subcommand") else self.config
-        cast(GPOTrainer, self.trainer).settings = flat(config.as_dict())
+        settings = flat(config.as_dict())
+        cast(GPOTrainer, self.trainer).settings = settings | inputs(settings)
 
     def before_instantiate_classes(self) -> None:
         trainer = self.config[self.subcommand].get("trainer") if self.subcommand == "validate" else None

@@ -3,13 +3,16 @@
 ``run.json`` in the run's folder, and every checkpoint under ``run``::
 
     {"id": "5f0c1a...", "started": "2026-03-01T12:00:00+00:00", "package": "0.1.0", "git": "518dfd4, changed",
-     "job": null, "config": {"seed_everything": 0, "model.loss.class_path": "gpo_lightning.losses.GRPO", ...}}
+     "job": null, "config": {"seed_everything": 0, "model.loss.class_path": "gpo_lightning.losses.GRPO", ...},
+     "versions": {"torch": "2.13.0", ...}}
 """
 
 import json
 import os
+import platform
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +21,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 from gpo_lightning.errors import ConfigError
+from gpo_lightning.runs.inputs import DIGEST
 
 _CHANGES_THE_RESULT = (
     "seed_everything",
@@ -51,7 +55,9 @@ class Identity:
         package: version of this package.
         git: commit of the working directory's repository, if it is in one, and whether files were changed.
         job: what the scheduler calls the job, which stays the same when it starts it again.
-        config: the resolved configuration, by dotted key; empty where the trainer was built in Python.
+        config: the resolved configuration, by dotted key, with digests of what it names (:mod:`.inputs`); empty where
+            the trainer was built in Python.
+        versions: of Python and of the libraries on which the numbers depend.
     """
 
     id: str
@@ -60,20 +66,28 @@ class Identity:
     git: str | None
     job: str | None
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @staticmethod
     def new(config: Mapping[str, Any]) -> "Identity":
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return Identity(uuid4().hex, now, _package(), _git(), scheduled_job(), config)
+        return Identity(uuid4().hex, now, _package(), _git(), scheduled_job(), config, _versions())
 
     @staticmethod
     def read(content: Mapping[str, Any]) -> "Identity":
         """Of a checkpoint or ``run.json``; unknown entries are left out."""
         names = ("id", "started", "package", "git", "job", "config")
-        return Identity(**{name: content[name] for name in names})
+        return Identity(**{name: content[name] for name in names}, versions=content.get("versions", {}))
 
     def to_dict(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)} | {"config": dict(self.config)}
+        plain = {"config": dict(self.config), "versions": dict(self.versions)}
+        return {field.name: getattr(self, field.name) for field in fields(self)} | plain
+
+    def made_by_others(self) -> str:
+        """Which libraries have another version now: results go on, but not to the bit. Empty where none has."""
+        now = {**_versions(), "gpo-lightning": _package()}
+        before = {**self.versions, "gpo-lightning": self.package} if self.versions else {}
+        return ", ".join(f"{name} {was} -> {now.get(name)}" for name, was in before.items() if now.get(name) != was)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +133,8 @@ def differences(
         return []
     left_out = (*_CHANGES_NO_RESULT, *meant)
     keys = [key for key in sorted({*before, *now}) if _under(key, among) and not _under(key, left_out)]
+    # Runs of earlier versions have no digests, and what is not there any more is told of where it is read.
+    keys = [key for key in keys if not key.endswith(f".{DIGEST}") or (key in before and key in now)]
     found = [Difference(key, before.get(key, _ABSENT), now.get(key, _ABSENT)) for key in keys]
     found = [each for each in found if each.before != each.now]
     # Of another class every argument differs; that goes without saying.
@@ -182,6 +198,14 @@ def _package() -> str:
         return version("gpo-lightning")
     except PackageNotFoundError:
         return "unknown"
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("torch", "transformers", "peft", "lightning", "numpy"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _git() -> str | None:
