@@ -56,13 +56,8 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         if self.quantization is not None and self.lora is None and self.adapter is None:
             raise ConfigError("model.policy.quantization needs model.policy.lora: quantised weights cannot be trained.")
-        init = "" if self.lora is None else str(cast(object, self.lora.init_lora_weights)).lower()
-        if init.startswith(_CHANGES_THE_BASE):
-            raise ConfigError(
-                f"model.policy.lora.init_lora_weights is {init!r}, which changes the weights of the base model: the "
-                "policy with its adapter switched off is then not the model you started from. Set it to true, gaussian "
-                "or orthogonal."
-            )
+        if self.lora is not None:
+            _check_start(self.lora, "model.policy.lora.init_lora_weights", "Set it to true, gaussian or orthogonal.")
 
     @cached_property
     def adapter_settings(self) -> LoraConfig | None:
@@ -71,14 +66,14 @@ class PolicyConfig:
             return self.lora
         try:
             settings = PeftConfig.from_pretrained(self.adapter)
-        except (OSError, ValueError, TypeError) as error:
-            raise ConfigError(
-                f"model.policy.adapter: no adapter could be loaded from {self.adapter!r}: {error}"
-            ) from error
+        except Exception as error:  # whatever the file holds
+            raise no_adapter(self.adapter, error) from error
         if not isinstance(settings, LoraConfig):
             raise ConfigError(
                 f"model.policy.adapter: {self.adapter!r} is {type(settings).__name__}, not a LoRA adapter."
             )
+        advice = "Convert it to a plain adapter first (peft: path_initial_model_for_weight_conversion)."
+        _check_start(settings, f"init_lora_weights of model.policy.adapter, {self.adapter},", advice)
         return settings
 
     def check_reference(self, who: str) -> None:
@@ -113,3 +108,18 @@ class PolicyConfig:
         if self.dtype == "auto":
             return torch.bfloat16 if torch.cuda.is_available() else torch.float32
         return cast(torch.dtype, getattr(torch, self.dtype))
+
+
+def no_adapter(adapter: str, error: Exception) -> ConfigError:
+    """What to say of an adapter that cannot be loaded, for whatever reason."""
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ConfigError(f"model.policy.adapter: no adapter could be loaded from {adapter!r}: {said}")
+
+
+def _check_start(lora: LoraConfig, key: str, advice: str) -> None:
+    init = str(cast(object, lora.init_lora_weights)).lower()
+    if init.startswith(_CHANGES_THE_BASE):
+        raise ConfigError(
+            f"{key} is {init!r}, which changes the weights of the base model: the policy with its adapter switched off "
+            f"is then not the model you started from. {advice}"
+        )

@@ -1,6 +1,7 @@
 """The policy: a Hugging Face causal LM with LoRA adapters. The only place that sees hidden states and logits."""
 
 import json
+import logging
 import shutil
 import tempfile
 import weakref
@@ -20,7 +21,7 @@ from gpo_lightning.errors import ConfigError
 from gpo_lightning.leftovers import own_folder
 from gpo_lightning.policy.adapters import check_computes, parts_tied_embeddings, untie
 from gpo_lightning.policy.base import context_of, load_model, load_tokenizer, takes_positions
-from gpo_lightning.policy.config import PolicyConfig
+from gpo_lightning.policy.config import PolicyConfig, no_adapter
 from gpo_lightning.policy.embedded import resolve_base
 from gpo_lightning.policy.head import find_head
 from gpo_lightning.policy.logprobs import Scored, picked_logprobs, token_logprobs
@@ -32,6 +33,8 @@ from gpo_lightning.problems.prompting import turn_end
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
+
+_LOG = logging.getLogger(__name__)
 
 
 class Policy(nn.Module):
@@ -312,14 +315,24 @@ def _value_head(model: PreTrainedModel) -> nn.Linear:
     return head
 
 
+def _note_another_base(config: PolicyConfig) -> None:
+    """Weights of an adapter mean something beside those alone that they were trained on; folders may be moved."""
+    settings = config.adapter_settings
+    trained_on = None if settings is None else settings.base_model_name_or_path
+    if trained_on and Path(trained_on).name not in (Path(config.base).name, Path(resolve_base(config.base)).name):
+        _LOG.warning(
+            "model.policy.adapter: %r says that it was trained on %r; model.policy.base is %r. Of another model it is "
+            "noise.", config.adapter, trained_on, config.base
+        )  # fmt: skip
+
+
 def _with_adapter(model: PreTrainedModel, config: PolicyConfig) -> PreTrainedModel | PeftModel:
     if config.adapter is not None:
+        _note_another_base(config)
         try:
             return PeftModel.from_pretrained(model, config.adapter, is_trainable=True)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"model.policy.adapter: no adapter could be loaded from {config.adapter!r}: {error}"
-            ) from error
+        except Exception as error:  # damaged files, and files of somebody else's, make peft and torch fail in any way
+            raise no_adapter(config.adapter, error) from error
     if config.lora is None:
         return model
     try:
