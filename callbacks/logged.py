@@ -93,7 +93,18 @@ def _append(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
     fresh = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.writer(file)
-        writer.writerows([columns, *rows] if fresh else rows)
+        writer.writerows([[_plain(cell) for cell in row] for row in ([columns, *rows] if fresh else rows)])
+
+
+def _plain(cell: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: what a policy wrote would run where the file is opened."""
+    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def _file(name: str) -> str:

@@ -1,5 +1,9 @@
 """Errors that speak to the user: what was wrong, where, and what to do."""
 
+import unicodedata
+
+_BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
 
 class GPOError(Exception):
     """Root of every error this package raises on purpose."""
@@ -44,3 +48,16 @@ class Interrupted(GPOError):  # noqa: N818  (to stop as asked is no error)
     def __init__(self, message: str, status: int = 75) -> None:
         super().__init__(message)
         self.status = status
+
+
+def printable(text: str) -> str:
+    r"""Text of others' as a terminal may show it: what would move its cursor, or turn its letters round, is spelt out.
+
+    >>> printable("red \x1b[31m, \u202etxt.exe") == r"red \x1b[31m, \u202etxt.exe"
+    True
+    """
+    return "".join(char.encode("unicode_escape").decode() if _commands(char) else char for char in text)
+
+
+def _commands(char: str) -> bool:
+    return char in _BIDI or (char not in "\n\t" and unicodedata.category(char) in ("Cc", "Cs"))

@@ -1,5 +1,6 @@
 """No file configures, runs or leaves its folder, whatever it holds and whatever it is called."""
 
+import csv
 import json
 import pickle
 import shutil
@@ -12,9 +13,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.pytorch.loggers import CSVLogger
 
+from gpo_lightning.callbacks.logged import _table
 from gpo_lightning.cli import main
-from gpo_lightning.errors import ConfigError
+from gpo_lightning.errors import ConfigError, printable
+from gpo_lightning.evaluation import Estimate, Report
+from gpo_lightning.evaluation.report import Figures
+from gpo_lightning.evaluation.tables import markdown
 from gpo_lightning.losses import GRPO
 from gpo_lightning.module import GPOModule
 from gpo_lightning.policy.embedded import resolve_base
@@ -122,6 +128,42 @@ def test_whatever_something_is_called_its_file_stays_in_the_folder(name: str) ->
 @given(st.lists(st.text(alphabet="a./ \x00é", max_size=100), unique=True, max_size=20))
 def test_different_names_have_different_files(names: list[str]) -> None:
     assert len({file_name(name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        ('=HYPERLINK("http://x","y")', """'=HYPERLINK("http://x","y")"""),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("+1+cmd|' /C calc'!A0", "'+1+cmd|' /C calc'!A0"),
+        ("-x", "'-x"),
+        ("-5", "-5"),
+        ("+1.5e3", "+1.5e3"),
+        ("x = 1", "x = 1"),
+    ],
+)
+def test_no_cell_of_a_table_is_a_formula(cell: str, shown: str, tmp_path: Path) -> None:
+    _table(CSVLogger(tmp_path, name="", version=""), "answers", ("answer", "reward"), [(cell, 1.0)], 3)
+    with (tmp_path / "answers.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["step", "answer", "reward"], ["3", shown, "1.0"]]
+
+
+@pytest.mark.parametrize("hostile", ["\x1b]0;title\x07", "\x1b[2J", "\x9b31m", "a\u202eb", "\ud800", "a\rb"])
+def test_no_text_of_others_commands_the_terminal(
+    hostile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def commands(text: str) -> list[str]:
+        return [char for char in text if not char.isprintable() and char not in "\n\t"]
+
+    assert commands(printable(f"{hostile}\n\tأب 字 é 🙂")) == []
+    assert printable("\tأب 字 é 🙂\n") == "\tأب 字 é 🙂\n"
+    figures = Figures({"accuracy": Estimate(0.5, 0.1, 0.9, 2)}, 2, 0, 0)
+    assert commands(markdown({"x": {"0": Report(figures, figures, {f"{hostile}|": figures})}})) == []
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.yaml").write_text(f'model: {{loss: "{hostile.encode("unicode_escape").decode()}"}}')
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--config=x.yaml"])
+    assert commands(str(stop.value)) == []
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a/../../b\udfff", "x" * 300, "\x00\n", "\ud83d\ude00"])

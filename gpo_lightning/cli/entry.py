@@ -14,7 +14,7 @@ from gpo_lightning.cli.files import check_files
 from gpo_lightning.cli.settings import Setting, settings
 from gpo_lightning.cli.short_names import spelt_out_setting
 from gpo_lightning.cli.words import did_you_mean
-from gpo_lightning.errors import ConfigError, GPOError, Interrupted, RankLost
+from gpo_lightning.errors import ConfigError, GPOError, Interrupted, RankLost, printable
 
 _FAILED = 1
 
@@ -26,14 +26,14 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         _run(args)
     except Interrupted as stop:
-        print(f"gpo: {stop}", file=sys.stderr)
+        print(f"gpo: {printable(str(stop))}", file=sys.stderr)
         sys.exit(stop.status)
     except RankLost as lost:
-        print(f"gpo: {lost}", file=sys.stderr, flush=True)
+        print(f"gpo: {printable(str(lost))}", file=sys.stderr, flush=True)
         # On the way out torch would say goodbye to ranks that are gone, and may wait for them.
         os._exit(_FAILED)
     except GPOError as error:
-        sys.exit(f"gpo: {error}")
+        sys.exit(f"gpo: {printable(str(error))}")
 
 
 def _run(args: Sequence[str] | None) -> None:

@@ -17,6 +17,7 @@ from typing import Any, cast
 import aiohttp
 
 from gpo_lightning.engines.engine import Request
+from gpo_lightning.errors import printable
 
 _QUICK = 60.0
 """Seconds in which a server answers what needs no long generation."""
@@ -256,7 +257,7 @@ def _message(text: str) -> str:
         said = str(error["message"] if isinstance(error, dict) else error)
     except (ValueError, KeyError, TypeError, RecursionError):
         said = text
-    return " ".join(said.split())[:500]
+    return printable(" ".join(said.split())[:500])
 
 
 def open_session(key: str | None) -> aiohttp.ClientSession:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from gpo_lightning.errors import printable
 from gpo_lightning.evaluation.estimate import Estimate
 from gpo_lightning.evaluation.report import LENGTH, Figures, Report
 
@@ -42,10 +43,15 @@ def _table(heads: Sequence[str], rows: Sequence[tuple[tuple[str, ...], Figures, 
         asked = figures.accuracy.n
         problems = f"{asked:,} of {available:,}" if available > asked else f"{asked:,}"
         means = [_mean(name, figures.means.get(name)) for name in names]
-        cells.append([*labels, problems, *means, f"{figures.ungraded:,}" if figures.ungraded else ""])
+        cells.append([*map(_label, labels), problems, *means, f"{figures.ungraded:,}" if figures.ungraded else ""])
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     rule = [f"{'-' * (width - 1)}:" if i >= len(heads) else "-" * width for i, width in enumerate(widths)]
     return "\n".join(_line(row, widths, len(heads)) for row in (cells[0], rule, *cells[1:]))
+
+
+def _label(name: str) -> str:
+    """A name, which may come from a data file, as one cell."""
+    return " ".join(printable(name).replace("|", "\\|").split())
 
 
 def _line(row: Sequence[str], widths: Sequence[int], left: int) -> str:
