@@ -124,8 +124,20 @@ class GPOTrainer(Subcommands):
         if self._folder is None and _first():
             self._folder = folder_of_run(self)
             point_at(self, self._folder)
+        if self.strategy.restore_checkpoint_after_setup:
+            self._restore_before_hooks(ckpt_path)
         # Lightning would unpickle, that is run, whatever a checkpoint from another machine holds.
         return super()._run(model, ckpt_path, weights_only=True)
+
+    def _restore_before_hooks(self, ckpt_path: _PATH | None) -> None:
+        """Have ``on_fit_start`` find what the checkpoint holds under FSDP2 too, where Lightning restores after it."""
+        strategy, connector = cast(Any, self.strategy), cast(Any, self)._checkpoint_connector
+
+        def setup(trainer: Trainer) -> None:
+            type(strategy).setup(strategy, trainer)
+            type(connector)._restore_modules_and_callbacks(connector, ckpt_path, True)
+
+        strategy.setup, connector._restore_modules_and_callbacks = setup, lambda *_, **__: None
 
     def _interrupted(self, datamodule: LightningDataModule | None, signals: StopSignals) -> Interrupted:
         directory = self._folder or cast(Any, datamodule).directory
@@ -199,6 +211,8 @@ class GPOTrainer(Subcommands):
         found = resumption(run, checkpoint_folders(self))
         for complaint in found.complaints:
             rank_zero_info(f"Passed over: {complaint}")
+        if others := run.identity.made_by_others():
+            rank_zero_info(f"{run.folder} was begun with other versions, so it does not go on to the bit: {others}.")
         if found.checkpoint is None:
             rank_zero_info(f"{name}: {run.folder} has no checkpoint yet, so it begins anew with what it journaled.")
         else:

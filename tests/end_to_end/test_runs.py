@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gpo_lightning.datamodule import RolloutDataModule
@@ -221,6 +223,28 @@ def test_what_an_iteration_did_not_measure_is_absent_from_its_metrics(tmp_path: 
     said = [json.loads(path.read_text()) for path in sorted((run_directory(tmp_path) / "metrics").glob("*.json"))]
     assert ["once" in each for each in said] == [True, False]
     assert all("train/loss" in each for each in said)
+
+
+class RestoresLate(SingleDeviceStrategy):
+    """On one device, but as sharded strategies do: Lightning restores after the hooks that begin a fit."""
+
+    def __init__(self) -> None:
+        super().__init__(device=torch.device("cpu"), accelerator=CPUAccelerator())
+
+    @property
+    def restore_checkpoint_after_setup(self) -> bool:
+        return True
+
+
+def test_what_a_fit_begins_with_is_restored_under_sharded_strategies_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strategy = "--trainer.strategy=tests.end_to_end.test_runs.RestoresLate"
+    killed(tmp_path, monkeypatch, strategy)
+    fit(tmp_path, *SMALL, strategy, "--ckpt_path=last")
+    folder = run_directory(tmp_path)
+    spent = [json.loads(path.read_text())["compute/tokens_sample"] for path in sorted((folder / "metrics").iterdir())]
+    assert sum(spent) == json.loads((folder / "summary.json").read_text())["tokens"]["sample"]
 
 
 STEPS = "--model.lr_scheduler={class_path: torch.optim.lr_scheduler.StepLR, init_args: {step_size: 1, gamma: 0.1}}"
