@@ -21,7 +21,7 @@ from time import monotonic
 from typing import Any
 
 from engine_kills import engine_kills
-from faults import differences, engine_starts, stopped_engine, together
+from faults import differences, engine_starts, stopped, together
 from long_run import long_run
 from matrix import matrix
 from run import ROOT
@@ -34,7 +34,10 @@ def main() -> None:
     parser.add_argument("--engine-kills", type=int, default=10, help="of the engine's process, and of the grader's")
     parser.add_argument("--iterations", type=int, default=200, help="of the long run")
     parser.add_argument("--cases", type=int, default=20, help="kinds of run of which each is killed once; 36 at most")
-    parser.add_argument("--starts", type=int, default=3, help="kills while the engine starts, and a stopped engine")
+    parser.add_argument("--starts", type=int, default=3, help="kills while the engine starts")
+    parser.add_argument(
+        "--stopped", type=int, default=1, help="0 leaves out SIGTERM to runs that wait for what is stopped"
+    )
     parser.add_argument("--together", type=int, default=1, help="0 leaves out two runs in one folder, and differences")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("runs/soak"))
@@ -62,7 +65,7 @@ def main() -> None:
         ("engine_kill", options.engine_kills, lambda: engine_kills(options.engine_kills, emptied("e"), options.seed)),
         ("matrix", options.cases, cases),
         ("engine_start", options.starts, lambda: engine_starts(options.starts, emptied("starts"), options.seed)),
-        ("stopped_engine", options.starts, lambda: stopped_engine(emptied("stopped"))),
+        ("stopped", options.stopped, lambda: stopped(emptied("stopped"))),
         ("two_in_one_folder", options.together, lambda: together(emptied("together"))),
         ("another_configuration", options.together, lambda: differences(emptied("differences"))),
         ("long", options.iterations, lambda: long_run(options.iterations, emptied("long"))),

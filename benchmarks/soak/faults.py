@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -10,9 +11,14 @@ from time import monotonic, sleep
 from typing import Any
 
 from processes import processes_in
-from run import begin, status_of
+from run import ROOT, begin, config, status_of
+
+sys.path.append(str(ROOT))
+from tests.engines.listening import listens_at
 
 VLLM = "--data.engine={class_path: gpo_lightning.engines.VLLM, init_args: {memory_gib: 0.1}}"
+SERVER = "--data.engine={class_path: gpo_lightning.engines.VLLMServer, init_args: {launch: {memory_gib: 0.1}}}"
+STOPPED = {"vllm": [VLLM], "vllm_server": [SERVER], "another_rank": config("trainer/ddp.yaml")}
 LENGTH = "--trainer.max_epochs=2"
 DIFFERENCES = {
     "seed_everything": "--seed_everything=1",
@@ -79,12 +85,21 @@ def engine_starts(count: int, folder: Path, seed: int) -> dict[str, Any]:
     return {"kills": count, "processes_left": left}
 
 
-def stopped_engine(folder: Path) -> dict[str, Any]:
-    """SIGTERM comes while the engine is stopped (SIGSTOP): the run ends as asked, and goes on later."""
+def stopped(folder: Path) -> dict[str, Any]:
+    """SIGTERM comes while what the run waits for is stopped (SIGSTOP): it ends as asked, and goes on later.
+
+    Within the 120 s that a pre-emption notice gives. Stopped are vLLM's processes, a server of ours, and another rank.
+    """
+    return {name: _stopped(folder / name, kind) for name, kind in STOPPED.items()}
+
+
+def _stopped(folder: Path, arguments: list[str]) -> dict[str, Any]:
     folder.mkdir(parents=True)
-    run = begin(folder, LENGTH, VLLM)
+    run = begin(folder, LENGTH, *arguments)
     _wait(run, lambda: _there(folder, "journal/version-000000-rank0.journal"))
-    for pid in _engine(folder):
+    waited_for = _engine(folder) or [pid for pid in processes_in(folder) if pid != run]
+    addresses = sorted(map(str, listens_at([run, *waited_for])))
+    for pid in waited_for:
         os.kill(pid, signal.SIGSTOP)
     begun = monotonic()
     os.kill(run, signal.SIGTERM)
@@ -93,8 +108,9 @@ def stopped_engine(folder: Path) -> dict[str, Any]:
     sleep(5)
     alive = processes_in(folder)
     _end(alive)
-    finished = status_of(begin(folder, LENGTH, VLLM, "--ckpt_path=last"), PATIENT) == 0
-    return {"status": status, "seconds": seconds, "processes_left": len(alive), "went_on": finished}
+    finished = status_of(begin(folder, LENGTH, *arguments, "--ckpt_path=last"), PATIENT) == 0
+    found = {"status": status, "seconds": seconds, "processes_left": len(alive), "went_on": finished}
+    return found | {"stopped": len(waited_for), "listened_at": addresses}
 
 
 def _wait(run: int, until: Callable[[], bool]) -> None:
