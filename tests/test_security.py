@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch.loggers import CSVLogger
 
-from gpo_lightning.callbacks.logged import _table
+from gpo_lightning.callbacks.logged import log_table
 from gpo_lightning.cli import main
 from gpo_lightning.errors import ConfigError, printable
 from gpo_lightning.evaluation import Estimate, Report
@@ -143,9 +143,11 @@ def test_different_names_have_different_files(names: list[str]) -> None:
     ],
 )
 def test_no_cell_of_a_table_is_a_formula(cell: str, shown: str, tmp_path: Path) -> None:
-    _table(CSVLogger(tmp_path, name="", version=""), "answers", ("answer", "reward"), [(cell, 1.0)], 3)
+    logger = CSVLogger(tmp_path, name="", version="")
+    trainer = GPOTrainer(logger=logger, accelerator="cpu", enable_progress_bar=False, enable_checkpointing=False)
+    log_table(trainer, "answers", ("answer", "reward"), [(cell, 1.0)])
     with (tmp_path / "answers.csv").open(newline="") as file:
-        assert list(csv.reader(file)) == [["step", "answer", "reward"], ["3", shown, "1.0"]]
+        assert list(csv.reader(file)) == [["step", "answer", "reward"], ["0", shown, "1.0"]]
 
 
 @pytest.mark.parametrize("hostile", ["\x1b]0;title\x07", "\x1b[2J", "\x9b31m", "a\u202eb", "\ud800", "a\rb"])

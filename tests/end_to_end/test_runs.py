@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback
-from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.strategies import SingleDeviceStrategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gpo_lightning.datamodule import RolloutDataModule
@@ -62,9 +60,7 @@ def test_last_is_the_latest_unfinished_run_of_this_configuration(
     said = fit(tmp_path, *SMALL, LR + "0.005", "--ckpt_path=last", "--resume_with=[model.optimizer]").replace("\n", "")
     assert "version_1" in said
     checkpoint = max((run_directory(tmp_path, version=1) / "checkpoints").glob("*.ckpt"))
-    content: dict[str, Any] = torch.load(checkpoint, weights_only=True)
-    assert content["run"]["id"] == before
-    assert content["optimizer_states"][0]["param_groups"][0]["lr"] == 0.005, "what is meant to differ does"
+    assert torch.load(checkpoint, weights_only=True)["run"]["id"] == before
     with pytest.raises(SystemExit, match=r"there is no run under .* to go on with: .* ended by themselves"):
         fit(tmp_path, *SMALL, LR + "0.002", "--ckpt_path=last")
     more = fit(tmp_path, *SMALL, LR + "0.002", "--ckpt_path=last", "--trainer.max_epochs=3").replace("\n", "")
@@ -223,28 +219,6 @@ def test_what_an_iteration_did_not_measure_is_absent_from_its_metrics(tmp_path: 
     said = [json.loads(path.read_text()) for path in sorted((run_directory(tmp_path) / "metrics").glob("*.json"))]
     assert ["once" in each for each in said] == [True, False]
     assert all("train/loss" in each for each in said)
-
-
-class RestoresLate(SingleDeviceStrategy):
-    """On one device, but as sharded strategies do: Lightning restores after the hooks that begin a fit."""
-
-    def __init__(self) -> None:
-        super().__init__(device=torch.device("cpu"), accelerator=CPUAccelerator())
-
-    @property
-    def restore_checkpoint_after_setup(self) -> bool:
-        return True
-
-
-def test_what_a_fit_begins_with_is_restored_under_sharded_strategies_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    strategy = "--trainer.strategy=tests.end_to_end.test_runs.RestoresLate"
-    killed(tmp_path, monkeypatch, strategy)
-    fit(tmp_path, *SMALL, strategy, "--ckpt_path=last")
-    folder = run_directory(tmp_path)
-    spent = [json.loads(path.read_text())["compute/tokens_sample"] for path in sorted((folder / "metrics").iterdir())]
-    assert sum(spent) == json.loads((folder / "summary.json").read_text())["tokens"]["sample"]
 
 
 STEPS = "--model.lr_scheduler={class_path: torch.optim.lr_scheduler.StepLR, init_args: {step_size: 1, gamma: 0.1}}"

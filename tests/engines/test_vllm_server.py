@@ -18,7 +18,6 @@ from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy import Policy, PolicyConfig
 from tests.conftest import disturb, lora
 from tests.engines.definitions import check_log_probs, check_stop_texts, check_stop_tokens
-from tests.engines.listening import listens_at
 from tests.engines.test_agreement import PREFIX, largest_gap, requests, trainer_logprobs
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
@@ -81,14 +80,6 @@ def test_server_and_trainer_agree_after_every_sync(engine: VLLMServer, policy: P
         assert largest_gap(policy, first + engine.generate(requests())) < 1e-3
         assert engine.version == version
     assert engine.capabilities.context == policy.context
-
-
-def test_a_server_of_ours_and_all_it_starts_listens_on_loopback_alone(server: Child, engine: VLLMServer) -> None:
-    guard = server._guard
-    assert guard is not None
-    addresses = listens_at(guard.processes())
-    assert addresses, "the server itself does"
-    assert {address for address in addresses if not address.is_loopback} == set()
 
 
 def test_token_ids_go_in_and_out_exactly_and_the_ledger_adds_up(engine: VLLMServer, policy: Policy) -> None:
