@@ -28,6 +28,7 @@ from gpo_lightning.problems.prompt_check import PromptCheck
 from gpo_lightning.problems.rewarded import AnyProblems, AnyRewards, judged
 from gpo_lightning.rewards.workers import grader_incidents
 from gpo_lightning.rollouts import RolloutLoop, RolloutPlan, Rollouts, RolloutTree
+from gpo_lightning.rollouts.earlier import EarlierSuccesses
 from gpo_lightning.rollouts.order import ProblemOrder
 from gpo_lightning.rollouts.parquet import read_trees
 from gpo_lightning.rollouts.starts import Critical, StartStates
@@ -102,6 +103,7 @@ class RolloutDataModule(EvaluationData):
         self.segmenter, self.search, self.selector, self.starts = segmenter, search, selector, starts
         self.micro_batch, self.refresh_every, self.saved = micro_batch, refresh_every, saved
         self.rollouts: Rollouts | None = None
+        self._earlier = EarlierSuccesses()
         self._prompts: PromptCheck | None = None
         self._experience = experience
         self.directory = Path()
@@ -238,7 +240,11 @@ class RolloutDataModule(EvaluationData):
         """An iteration's rollouts by ``policy``'s present weights."""
         problems, reserve = self.order.iteration(iteration), self.order.reserve(iteration)
         self._serve(policy, iteration, self.order.problems, self.sampling)
-        return self._finished(self._loop(policy, self.problems).explore(problems, iteration, reserve))
+        earlier = self._earlier.before(iteration)
+        rollouts = self._finished(self._loop(policy, self.problems).explore(problems, iteration, reserve, earlier))
+        if self.starts.remembers:
+            self._earlier.add(rollouts.trees, iteration)
+        return rollouts
 
     def examine(self, policy: Policy, labelled: LabelledSource) -> tuple[list[LabelledTrajectory], Rollouts]:
         """Labelled trajectories, and the critical steps the policy's continuations find in them."""
@@ -330,10 +336,13 @@ class RolloutDataModule(EvaluationData):
             self._engine.journal.discard(before)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"ranks": rank_states(self.engine.ledger, self.clock, self.incidents)}
+        earlier = {"earlier": self._earlier.state_dict()} if self.starts.remembers else {}
+        return {"ranks": rank_states(self.engine.ledger, self.clock, self.incidents), **earlier}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         states = state_dict["ranks"]
+        if earlier := state_dict.get("earlier"):
+            self._earlier.load_state_dict(earlier, {problem.id: problem for problem in self.order.problems})
         self._random_state = restore_rank_state(
             states, self._rank, self._ranks, self.engine.ledger, self.clock, self._incidents
         )

@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from gpo_lightning.critical import ChangePoint, MaxAdvantage, Newline, SearchStrategy, Segmenter, Selector
+from gpo_lightning.critical.token_text import token_pieces
 from gpo_lightning.engines import Engine, Sampling
 from gpo_lightning.engines.engine import remaining_tokens
 from gpo_lightning.problems import LabelledTrajectory, Problem, ProblemSource
 from gpo_lightning.problems.prompting import encode_prompt
 from gpo_lightning.rollouts.clock import Clock
+from gpo_lightning.rollouts.earlier import Earlier
 from gpo_lightning.rollouts.judge import Judge
 from gpo_lightning.rollouts.occupancy import Occupancy
 from gpo_lightning.rollouts.plan import RolloutPlan
 from gpo_lightning.rollouts.progress import ProgressListener
 from gpo_lightning.rollouts.road import Method, ProblemRoad
 from gpo_lightning.rollouts.scheduler import Draws, Road, Scheduler
-from gpo_lightning.rollouts.seeds import derive_seed
+from gpo_lightning.rollouts.seeds import derive_seed, derived_random
 from gpo_lightning.rollouts.starts import Critical, StartStates
-from gpo_lightning.rollouts.tree import RolloutTree
+from gpo_lightning.rollouts.tree import RolloutTree, Sample
 from gpo_lightning.rollouts.work_queue import Balance, SearchJob
 
 if TYPE_CHECKING:
@@ -127,7 +129,13 @@ class RolloutLoop:
             self.engine.onload()
             self.engine.sync(policy, version)
 
-    def explore(self, problems: Sequence[Problem], iteration: int, reserve: Sequence[Problem] = ()) -> Rollouts:
+    def explore(
+        self,
+        problems: Sequence[Problem],
+        iteration: int,
+        reserve: Sequence[Problem] = (),
+        earlier: Sequence[Earlier] = (),
+    ) -> Rollouts:
         """Rollout trees of ``problems`` under the weights that the engine serves.
 
         Args:
@@ -135,8 +143,10 @@ class RolloutLoop:
             iteration: its number; the random draws follow from it.
             reserve: fresh problems for those whose group turns out all right or all wrong, in this order. The trees
                 of both are returned.
+            earlier: successes of earlier iterations, oldest first. Problems at which groups start from them without
+                having been asked come last, with trees that hold no response from the prompt.
         """
-        return _Iteration(self, iteration).explore(problems, reserve)
+        return _Iteration(self, iteration, earlier).explore(problems, reserve)
 
     def examine(self, trajectories: Sequence[LabelledTrajectory], iteration: int = 0) -> Rollouts:
         """Find the critical step of trajectories that somebody else wrote; nothing is reset to it.
@@ -153,10 +163,11 @@ class _Iteration:
     Args:
         loop: with its settings.
         iteration: number of the iteration.
+        earlier: successes of iterations before it.
     """
 
-    def __init__(self, loop: RolloutLoop, iteration: int) -> None:
-        self._loop, self._counts = loop, Counter[str]()
+    def __init__(self, loop: RolloutLoop, iteration: int, earlier: Sequence[Earlier] = ()) -> None:
+        self._loop, self._counts, self._earlier = loop, Counter[str](), earlier
         self._method = Method(
             engine=loop.engine,
             tokenizer=loop.tokenizer,
@@ -169,6 +180,7 @@ class _Iteration:
             seed=loop.seed,
             iteration=iteration,
             counts=self._counts,
+            earlier={its.problem.id: its.sample for its in earlier},
         )
         judge = Judge(loop.tokenizer, loop.source, self._counts)
         seed = derive_seed(loop.seed, iteration)
@@ -184,7 +196,8 @@ class _Iteration:
         self._scheduler.expected = len(problems)
         self._scheduler.run(self._take)
         trees = [self._ways[place].tree for place in sorted(self._ways)]
-        return self._made(trees if self._loop.balance is None else self._shared(trees, self._loop.balance))
+        trees = trees if self._loop.balance is None else self._shared(trees, self._loop.balance)
+        return self._made(trees + self._elsewhere())
 
     def _take(self, in_flight: int) -> list[tuple[Draws, Road]]:
         """The next problem, where the engine has room."""
@@ -235,6 +248,23 @@ class _Iteration:
         here, lent = set(map(id, taken)), {id(job.tree) for job in own}
         kept = [tree for tree in trees if id(tree) in here or id(tree) not in lent]
         return kept + [tree for tree in taken if id(tree) not in lent]
+
+    def _elsewhere(self) -> list[RolloutTree]:
+        """Trees of problems that were solved earlier, in the place of groups that found no start."""
+        loop, asked = self._loop, {way.tree.problem.id for way in self._ways.values()}
+        others = [its for its in self._earlier if its.problem.id not in asked]
+        draw = derived_random(loop.seed, self._method.iteration, "elsewhere", loop.rank)
+        found = loop.starts.elsewhere(self._counts["place_lent"], others, self._boundaries, draw)
+        ways = [(way, prefixes) for problem, prefixes in found if (way := self._way(problem)) is not None]
+        if ways:
+            self._counts["recalled_group"] += sum(len(prefixes) for _, prefixes in ways)
+            self._scheduler.expected += len(ways)
+            roads = [(way.draws, way.start_at(prefixes)) for way, prefixes in ways]
+            self._scheduler.run(lambda in_flight: [roads.pop(0)] if roads else [])
+        return [way.tree for way, _ in ways]
+
+    def _boundaries(self, sample: Sample) -> tuple[int, ...]:
+        return self._loop.segmenter.boundaries(token_pieces(self._loop.tokenizer, sample.tokens), sample.logprobs)
 
     def examine(self, trajectories: Sequence[LabelledTrajectory]) -> Rollouts:
         left, trees = deque(trajectories), list[RolloutTree]()

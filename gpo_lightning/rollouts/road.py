@@ -4,7 +4,7 @@ The data flow of the paper's method in one place; it knows nothing of losses, tr
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -30,7 +30,10 @@ Prefix = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Method:
-    """What the roads of an iteration have in common; the arguments are :class:`RolloutLoop`'s."""
+    """What the roads of an iteration have in common; the arguments are :class:`RolloutLoop`'s.
+
+    ``earlier`` has the successes of earlier iterations by the problem's id.
+    """
 
     engine: Engine
     tokenizer: Tokenizer
@@ -43,6 +46,7 @@ class Method:
     seed: int
     iteration: int
     counts: Counter[str]
+    earlier: Mapping[str, Sample]
 
 
 @dataclass(frozen=True)
@@ -135,8 +139,12 @@ class ProblemRoad:
         self._conclude(searches)
 
     def reset(self) -> Road:
-        """Bring the group at every start state to size; the probes made there are part of it."""
-        prefixes = dict.fromkeys(self._starts())
+        """Start groups where the method says."""
+        yield from self.start_at(self._starts())
+
+    def start_at(self, prefixes: Iterable[Prefix]) -> Road:
+        """Bring the group at every prefix to size; the probes made there are part of it."""
+        prefixes = dict.fromkeys(prefixes)
         for round_ in range(1, self._plan.reset_rounds + 1):
             for prefix in prefixes:
                 group = self.tree.group(prefix)
@@ -193,7 +201,8 @@ class ProblemRoad:
         """Where groups start beside the prompt."""
         method = self._method
         draw = derived_random(method.seed, method.iteration, "starts", self.tree.problem.id)
-        attempts = Attempts(self.tree, self._boundaries, self._solution, self._first_wrong, self._counts)
+        earlier = method.earlier.get(self.tree.problem.id)
+        attempts = Attempts(self.tree, self._boundaries, self._solution, self._first_wrong, self._counts, earlier)
         prefixes = method.starts.prefixes(attempts, draw)
         if not method.starts.searches:
             self._counts["moved_group" if prefixes else "group_stays_at_prompt"] += 1

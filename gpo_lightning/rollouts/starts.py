@@ -13,10 +13,13 @@ from random import Random
 from typing import Literal
 
 from gpo_lightning.errors import ConfigError
+from gpo_lightning.problems import Problem
+from gpo_lightning.rollouts.earlier import Earlier
 from gpo_lightning.rollouts.tree import RolloutTree, Sample
 
 Prefix = tuple[int, ...]
-Source = Literal["reference", "success", "failure"]
+Boundaries = Callable[[Sample], tuple[int, ...]]
+Source = Literal["reference", "success", "failure", "earlier"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Attempts:
     solution: Callable[[], Sample | None] = lambda: None
     first_wrong: Callable[[Sample], int | None] = lambda sample: None
     counts: Counter[str] = field(default_factory=Counter[str])
+    earlier: Sample | None = None
 
     @property
     def success(self) -> float | None:
@@ -63,6 +67,11 @@ class StartStates(ABC):
         """Whether trajectories are searched for their critical step first."""
         return False
 
+    @property
+    def remembers(self) -> bool:
+        """Whether groups start from own successes of earlier iterations, which are kept for it then."""
+        return False
+
     @abstractmethod
     def prefixes(self, attempts: Attempts, draw: Random) -> list[Prefix]:
         """Response prefixes to start a group from; none where the prompt is the best start.
@@ -71,6 +80,19 @@ class StartStates(ABC):
             attempts: at one problem.
             draw: random state of this problem and iteration.
         """
+
+    def elsewhere(
+        self, places: int, earlier: Sequence[Earlier], boundaries: Boundaries, draw: Random
+    ) -> list[tuple[Problem, list[Prefix]]]:
+        """Starts in the place of groups that have none, at problems that the iteration does not ask.
+
+        Args:
+            places: groups that found no start (they were counted as ``place_lent``).
+            earlier: successes of earlier iterations at such problems, oldest first.
+            boundaries: cuts a response into steps.
+            draw: random state of this iteration.
+        """
+        return []
 
 
 @dataclass(frozen=True)
@@ -105,7 +127,8 @@ class Frontier(StartStates):
 
     Args:
         sources: whose prefixes, the first there is for a group that rarely succeeds: the problem's reference solution,
-            or a success or a failure of the group itself.
+            a success or a failure of the group itself, or an ``earlier`` success, of a past iteration. Where there is
+            none at this problem, ``earlier`` lends the group's place to one at another problem.
         low: groups that succeed at most so often are moved.
         high: groups that succeed at least so often are given a handicap; above 1, none.
         target: success aimed at.
@@ -126,6 +149,10 @@ class Frontier(StartStates):
         if self.groups < 1 or not self.sources:
             raise ConfigError("data.starts (Frontier): at least one group and one source are needed.")
 
+    @property
+    def remembers(self) -> bool:
+        return "earlier" in self.sources
+
     def prefixes(self, attempts: Attempts, draw: Random) -> list[Prefix]:
         success, drawn = attempts.success, len(attempts.successes)
         if success is None or self.low < success < self.high:
@@ -135,19 +162,36 @@ class Frontier(StartStates):
         chosen = self._choose(attempts, draw) if rare else _one(attempts.responses(right=False), draw)
         if chosen is None:
             attempts.counts["no_start_source"] += 1
+            if rare and self.remembers:
+                attempts.counts["place_lent"] += 1
             return []
-        boundaries = attempts.boundaries(chosen)
+        starts = self._inside(chosen, attempts.boundaries(chosen), rate)
+        attempts.counts["no_start_inside"] += not starts
+        return starts
+
+    def elsewhere(
+        self, places: int, earlier: Sequence[Earlier], boundaries: Boundaries, draw: Random
+    ) -> list[tuple[Problem, list[Prefix]]]:
+        rare = [its for its in earlier if its.rate <= self.low]
+        taken = draw.sample(rare, min(places, len(rare)))
+        found = [(its.problem, self._inside(its.sample, boundaries(its.sample), its.rate)) for its in taken]
+        return [(problem, prefixes) for problem, prefixes in found if prefixes]
+
+    def _inside(self, sample: Sample, boundaries: tuple[int, ...], rate: float) -> list[Prefix]:
+        """Prefixes of a response around the depth of the rule, without the prompt and the whole."""
         depth = frontier_depth(len(boundaries) - 1, rate, self.target)
         depths = [depth + shift for shift in _around(self.groups)]
-        kept = [d for d in depths if 0 < d < len(boundaries) - 1]
-        attempts.counts["no_start_inside"] += not kept
-        return [chosen.tokens[: boundaries[d]] for d in dict.fromkeys(kept)]
+        return [sample.tokens[: boundaries[d]] for d in dict.fromkeys(depths) if 0 < d < len(boundaries) - 1]
 
     def _choose(self, attempts: Attempts, draw: Random) -> Sample | None:
         for source in self.sources:
-            found = attempts.solution() if source == "reference" else None
-            if source != "reference":
-                found = _one(attempts.responses(right=source == "success"), draw)
+            match source:
+                case "reference":
+                    found = attempts.solution()
+                case "earlier":
+                    found = attempts.earlier
+                case _:
+                    found = _one(attempts.responses(right=source == "success"), draw)
             if found is not None:
                 return found
         return None

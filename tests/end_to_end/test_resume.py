@@ -17,6 +17,7 @@ import torch
 from gpo_lightning.cli import main
 from gpo_lightning.engines import Completion, Purpose, Transformers
 from gpo_lightning.module import GPOModule
+from gpo_lightning.rollouts import read_trees
 from gpo_lightning.runs.atomic_checkpoint import AtomicCheckpointIO
 from gpo_lightning.runs.checkpoint import read_checkpoint
 from gpo_lightning.runs.signals import EXIT_CODE
@@ -325,6 +326,29 @@ def test_rollouts_learnt_from_twice_are_the_same_after_a_stop_between(
         with pytest.raises(Killed):
             fit(broken, "--data.refresh_every=2", loss=loss)
     fit(broken, "--data.refresh_every=2", "--ckpt_path=last", loss=loss)
+    assert_same(left(broken), left(whole))
+
+
+def test_successes_of_earlier_iterations_are_found_again_after_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups that fail lend their places to problems that were solved, before the stop and after it."""
+    starts = [*config("critical/frontier_earlier.yaml"), "--data.starts.init_args.low=0.5", "--trainer.max_epochs=3"]
+    starts += ["--data.plan={problems: 6, group_size: 3, resets: 3}", "--data.problems.init_args.steps=10"]
+    starts += ["--data.sampling.max_tokens=90", "--data.problems.init_args.heldout_size=2"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    fit(whole, *starts)
+    newest = max((run_directory(whole) / "checkpoints").glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+    assert torch.load(newest, weights_only=True)["RolloutDataModule"]["earlier"]
+    trees = read_trees(next((run_directory(whole) / "rollouts").glob("*0002*.parquet")))
+    assert any(not tree.trajectories for tree in trees), "a place was lent"
+    with monkeypatch.context() as patch:
+        killing(patch, GPOModule, "training_step", 1, lambda module: module.trainer.current_epoch == 2)
+        with pytest.raises(Killed):
+            fit(broken, *starts)
+    fit(broken, *starts, "--ckpt_path=last")
     assert_same(left(broken), left(whole))
 
 
