@@ -106,8 +106,10 @@ def goals(studies: dict[str, dict[str, Any]]) -> str:
     aims = [
         ("1 % at the start, reference solutions", ("rare", "ledger-1", "ours, references"), 2.0),
         ("1 % at the start, own successes", ("rare", "ledger-1", "ours, own successes"), 1.5),
+        ("1 % at the start, own successes kept", ("rare", "ledger-1", "ours, own successes kept"), 1.5),
         ("6 % at the start, reference solutions", ("evening", "ledger-8", "ours, references"), 1.3),
         ("6 % at the start, own successes", ("evening", "ledger-8", "ours, own successes"), 1.3),
+        ("6 % at the start, own successes kept", ("evening", "ledger-8", "ours, own successes kept"), 1.3),
         ("30 % at the start", ("controls", "ledger-30", "ours, references"), 0.95),
         ("control: every step decides", ("controls", "carry-8", "ours, references"), 0.95),
         ("DPO", ("losses", "DPO", "frontier, references"), 1.3),
