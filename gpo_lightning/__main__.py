@@ -24,7 +24,7 @@ def main() -> None:
 
 def _handle(handler: object) -> None:
     for name in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT):
-        if signal.getsignal(name) is not signal.SIG_IGN:  # as under nohup
+        if name is not signal.SIGHUP or signal.getsignal(name) is not signal.SIG_IGN:  # as under nohup
             signal.signal(name, handler)  # pyright: ignore[reportArgumentType]
 
 

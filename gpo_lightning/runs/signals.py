@@ -40,7 +40,7 @@ _SAME_PRESS = 1.0
 
 
 class StopSignals:
-    """Within: the signals of :data:`STOPPING` ask the run to stop, but those that are ignored, as under ``nohup``.
+    """Within: the signals of :data:`STOPPING` ask the run to stop, but SIGHUP where it is ignored, as under ``nohup``.
 
     Args:
         forward: told the signal, to hand it to the other ranks' processes.
@@ -63,7 +63,7 @@ class StopSignals:
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
             for name in STOPPING:
-                if signal.getsignal(name) is not signal.SIG_IGN:
+                if name is not signal.SIGHUP or signal.getsignal(name) is not signal.SIG_IGN:
                     self._before[name] = signal.signal(name, self._receive)
         return self
 
