@@ -10,8 +10,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
-from gpo_lightning.runs.resume import CHECKPOINTS
-from gpo_lightning.runs.run import new_folder
+from gpo_lightning.runs.run import CHECKPOINTS, new_folder
 
 _NAME = "run"
 _ROWS = "metrics.csv"

@@ -120,7 +120,10 @@ def _card(base: str, training: Training, run: Path | None, whole: bool) -> Model
         "Data": f"`{training.data}`",
         "Tokens generated": ", ".join(f"{count:,} {purpose}" for purpose, count in tokens.items()) or "none",
     }
-    results = _results(_read(run, "evaluation/results.json"))
+    try:
+        results = _results(_read(run, "evaluation/results.json"))
+    except (KeyError, TypeError, ValueError, AttributeError):  # of another version's form
+        results = []
     on_hub = not Path(base).is_absolute()
     card_data = ModelCardData(
         base_model=base if on_hub else None,
@@ -155,7 +158,11 @@ def _accuracy(reports: Mapping[int, Report], moment: int) -> Estimate:
 def _read(run: Path | None, name: str) -> dict[str, Any]:
     if run is None or not (run / name).is_file():
         return {}
-    return cast(dict[str, Any], json.loads((run / name).read_text()))
+    try:
+        found: object = json.loads((run / name).read_text())
+    except (ValueError, RecursionError):  # torn, or not ours: the card says less
+        return {}
+    return cast(dict[str, Any], found) if isinstance(found, dict) else {}
 
 
 def push_model(folder: Path, name: str, private: bool = True, api: HfApi | None = None) -> str:

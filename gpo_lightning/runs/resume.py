@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,9 @@ from typing import Any
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.runs.checkpoint import Checkpoint, newest_checkpoint
 from gpo_lightning.runs.identity import check_same, differences
-from gpo_lightning.runs.run import IDENTITY, Run, numbered
+from gpo_lightning.runs.run import CHECKPOINTS, IDENTITY, Run, numbered
 
 JOURNAL = "journal"
-CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -88,4 +88,8 @@ def find_job(root: Path, job: str, config: Mapping[str, Any], meant: Sequence[st
 
 def _runs(root: Path) -> list[Run]:
     folders = [root] if (root / IDENTITY).exists() else [folder for folder, _ in numbered(root)]
-    return [Run.read(folder) for folder in folders if (folder / IDENTITY).exists()]
+    found: list[Run] = []
+    for folder in folders:
+        with suppress(ConfigError):  # one that cannot be known does not stand in the way of the others
+            found.append(Run.read(folder))
+    return found

@@ -6,14 +6,16 @@ import re
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from filelock import FileLock, Timeout
 
 from gpo_lightning.errors import ConfigError, StorageError
+from gpo_lightning.runs.checkpoint import newest_checkpoint
 from gpo_lightning.runs.identity import Identity
 
 IDENTITY = "run.json"
+CHECKPOINTS = "checkpoints"
 _LOCK = "run.lock"
 
 
@@ -51,15 +53,20 @@ class Run:
     def read(cls, folder: Path) -> "Run":
         """A run that was begun before.
 
+        What it was, its checkpoints know as well: a machine that stopped may leave a torn ``run.json``.
+
         Raises:
             ConfigError: there is none.
         """
         content = read_identity(folder)
-        if content is None:
+        if content is not None:
+            run = cls(folder, Identity.read(content))
+            run._finished = content.get("finished")
+            return run
+        checkpoint, _ = newest_checkpoint([folder / CHECKPOINTS])
+        if checkpoint is None or checkpoint.run is None:
             raise ConfigError(f"{folder} holds no run that one could go on with: there is no {IDENTITY} in it.")
-        run = cls(folder, Identity.read(content))
-        run._finished = content.get("finished")
-        return run
+        return cls(folder, checkpoint.run)
 
     @property
     def finished(self) -> int | None:
@@ -98,17 +105,22 @@ class Run:
         content = {**self.identity.to_dict(), "finished": self._finished}
         content["worker"] = f"process {os.getpid()} on {socket.gethostname()}"
         partial = self.folder / f".{IDENTITY}.partial"
-        partial.write_text(json.dumps(content, indent=2))
+        with partial.open("w") as file:
+            file.write(json.dumps(content, indent=2))
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(self.folder / IDENTITY)
 
 
 def read_identity(folder: Path) -> dict[str, Any] | None:
-    """What ``run.json`` of a folder says; ``None`` where it is not there or torn."""
+    """What ``run.json`` of a folder says; ``None`` where it is not there, torn, or says something else."""
     try:
         content: object = json.loads((folder / IDENTITY).read_text())
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) and "id" in content else None  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(content, dict) or not {"id", "started", "package", "git", "job", "config"} <= content.keys():
+        return None
+    return cast(dict[str, Any], content)
 
 
 def new_folder(root: Path) -> Path:

@@ -16,6 +16,7 @@ from gpo_lightning.errors import ConfigError, StorageError
 from gpo_lightning.runs.atomic_checkpoint import AtomicCheckpointIO
 from gpo_lightning.runs.checkpoint import load_checkpoint, newest_checkpoint, read_checkpoint
 from gpo_lightning.runs.identity import check_same, differences, flat
+from gpo_lightning.runs.resume import find_last
 from gpo_lightning.runs.run import Run, new_folder
 
 CONFIG = flat(
@@ -99,6 +100,26 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="a run's folder cannot be made in it"):
         new_folder(tmp_path / "file")
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"id": "x"', b'{"id": "x"}', b"[]", b"\xff\x00"])
+def test_a_torn_identity_stands_in_no_runs_way_and_the_checkpoints_know_it_too(torn: bytes, tmp_path: Path) -> None:
+    config = {"seed_everything": 0}
+    progress = {"current": {"processed": 1, "ready": 1}}
+    content: dict[str, object] = {"state_dict": {}, "optimizer_states": [], "RolloutDataModule": {}, "global_step": 1}
+    content["loops"] = {"fit_loop": {"epoch_progress": progress}}
+    for name in ("version_0", "version_1", "version_2"):
+        run = Run.begin(tmp_path / name, config)
+        if name == "version_1":
+            AtomicCheckpointIO().save_checkpoint(
+                content | {"run": run.identity.to_dict()}, tmp_path / name / "checkpoints/x.ckpt"
+            )
+            known = run.identity
+        run.rest()
+    for name in ("version_1", "version_2"):
+        (tmp_path / name / "run.json").write_bytes(torn)
+    found = find_last(tmp_path, config, [], lambda _: False)
+    assert (found.folder.name, found.identity) == ("version_1", known)
 
 
 @pytest.fixture
