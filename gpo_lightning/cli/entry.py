@@ -1,5 +1,6 @@
 """The ``gpo`` command: what it is asked, and whether that can work, before the seconds that imports take."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from gpo_lightning.cli.words import did_you_mean
 from gpo_lightning.errors import ConfigError, GPOError, Interrupted, RankLost, printable
 
 _FAILED = 1
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -34,6 +36,13 @@ def main(args: Sequence[str] | None = None) -> None:
         os._exit(_FAILED)
     except GPOError as error:
         sys.exit(f"gpo: {printable(str(error))}")
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        sys.exit(
+            f"gpo: {printable(str(error))}. What was finished before is safe. Make room, then give the same command "
+            "again; a fit goes on with --ckpt_path last."
+        )
 
 
 def _run(args: Sequence[str] | None) -> None:
