@@ -108,14 +108,11 @@ def test_a_torn_identity_stands_in_no_runs_way_and_the_checkpoints_know_it_too(t
     progress = {"current": {"processed": 1, "ready": 1}}
     content: dict[str, object] = {"state_dict": {}, "optimizer_states": [], "RolloutDataModule": {}, "global_step": 1}
     content["loops"] = {"fit_loop": {"epoch_progress": progress}}
-    for name in ("version_0", "version_1", "version_2"):
-        run = Run.begin(tmp_path / name, config)
-        if name == "version_1":
-            AtomicCheckpointIO().save_checkpoint(
-                content | {"run": run.identity.to_dict()}, tmp_path / name / "checkpoints/x.ckpt"
-            )
-            known = run.identity
+    runs = [Run.begin(tmp_path / f"version_{number}", config) for number in range(3)]
+    for run in runs:
         run.rest()
+    known = runs[1].identity
+    AtomicCheckpointIO().save_checkpoint(content | {"run": known.to_dict()}, runs[1].folder / "checkpoints/x.ckpt")
     for name in ("version_1", "version_2"):
         (tmp_path / name / "run.json").write_bytes(torn)
     found = find_last(tmp_path, config, [], lambda _: False)
