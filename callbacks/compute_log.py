@@ -21,9 +21,9 @@ CLOCKED = ("compute/seconds_", "compute/tokens_per_second", "rollouts/in_flight_
 class ComputeLog(Callback):
     """Logs each iteration's cost.
 
-    Scalars: ``compute/tokens_PURPOSE`` (generated in this iteration, over all ranks), ``compute/seconds_PHASE`` (of
-    the first rank), ``compute/tokens_per_second`` (generated, in rollouts), ``compute/tokens_per_useful_group`` (one
-    whose rewards differ) and ``train/learning_rate`` (of the last optimiser step).
+    Scalars: ``compute/tokens_PURPOSE`` (generated in this iteration's rollouts, over all ranks),
+    ``compute/seconds_PHASE`` (of the first rank), ``compute/tokens_per_second`` (generated, in rollouts),
+    ``compute/tokens_per_useful_group`` (one whose rewards differ) and ``train/learning_rate`` (of the last step).
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class ComputeLog(Callback):
 def compute_scalars(tokens: dict[str, int], seconds: dict[str, float], useful: int) -> dict[str, float]:
     """The scalars; what did not happen has none.
 
-    >>> compute_scalars({"sample": 600, "probe": 300, "evaluation": 0}, {"sample": 2.0, "probe": 1.0, "train": 4.0}, 3)
+    >>> compute_scalars({"sample": 600, "probe": 300, "reset": 0}, {"sample": 2.0, "probe": 1.0, "train": 4.0}, 3)
     {'compute/tokens_sample': 600.0, 'compute/tokens_probe': 300.0, 'compute/seconds_sample': 2.0,
     'compute/seconds_probe': 1.0, 'compute/seconds_train': 4.0, 'compute/tokens_per_second': 300.0,
     'compute/tokens_per_useful_group': 300.0}
@@ -71,7 +71,7 @@ def compute_scalars(tokens: dict[str, int], seconds: dict[str, float], useful: i
     """
     scalars = {f"compute/tokens_{purpose}": float(count) for purpose, count in tokens.items() if count}
     scalars |= {f"compute/seconds_{phase.replace(' ', '_')}": spent for phase, spent in seconds.items() if spent}
-    drawn = sum(count for purpose, count in tokens.items() if purpose != Purpose.EVALUATION)
+    drawn = sum(tokens.values())
     drawing = sum(spent for phase, spent in seconds.items() if phase in ("sample", "probe", "reset", "search", "grade"))
     if drawn and drawing:
         scalars["compute/tokens_per_second"] = drawn / drawing
@@ -81,7 +81,9 @@ def compute_scalars(tokens: dict[str, int], seconds: dict[str, float], useful: i
 
 
 def _generated(module: "GPOModule") -> Counter[str]:
-    return Counter({str(purpose): account.generated for purpose, account in module.data.engine.ledger.accounts.items()})
+    """By purpose. Evaluations belong to no iteration: some callbacks make them at its end, after this one's turn."""
+    accounts = module.data.engine.ledger.accounts.items()
+    return Counter({str(purpose): its.generated for purpose, its in accounts if purpose != Purpose.EVALUATION})
 
 
 def useful_groups(module: "GPOModule") -> int:

@@ -32,7 +32,7 @@ class ExactSuccess(Callback):
             raise ConfigError(f"ExactSuccess.every_n_epochs is {every_n_epochs}; it must be at least 1.")
 
     def on_fit_start(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        if trainer.current_epoch == 0:
+        if trainer.ckpt_path is None:  # a run that goes on was measured when it began
             self._measure(trainer, pl_module, 0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -35,7 +35,7 @@ class WatchedProblems(Callback):
                 raise ConfigError(f"WatchedProblems.{name} is {getattr(self, name)}; it must be at least 1.")
 
     def on_fit_start(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        if trainer.current_epoch == 0:
+        if trainer.ckpt_path is None:  # a run that goes on was looked at when it began
             self._watch(trainer, pl_module, 0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: "GPOModule") -> None:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -67,7 +67,8 @@ def main_in(folder: Path, *arguments: str) -> str:
 def left(folder: Path) -> dict[str, Any]:
     """Everything a run leaves that must not depend on how often it was stopped."""
     directory = run_directory(folder)
-    files = [*directory.glob("adapter/*.safetensors"), *directory.rglob("*.parquet"), *directory.glob("metrics/*.json")]
+    kinds = ("adapter/*.safetensors", "metrics/*.json", "exact/*.json")
+    files = [*directory.rglob("*.parquet"), *(file for kind in kinds for file in directory.glob(kind))]
     found: dict[str, Any] = {str(file.relative_to(directory)): file.read_bytes() for file in files}
     summary = json.loads((directory / "summary.json").read_text())
     found |= {key: summary[key] for key in ("tokens", "prefilled", "cached", "before", "after", "steps")}
@@ -232,6 +233,27 @@ def test_a_signal_in_training_is_requeued_by_slurm_and_goes_on_by_itself(
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     fit(tmp_path)
     assert_same(left(tmp_path), uninterrupted)
+
+
+MEASURED = [
+    "--trainer.callbacks+=gpo_lightning.callbacks.ExactSuccess",
+    "--trainer.callbacks+={class_path: gpo_lightning.callbacks.WatchedProblems, init_args: {problems: 2}}",
+]
+
+
+def test_what_was_measured_at_the_start_is_not_measured_again_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    fit(whole, *MEASURED)
+    with monkeypatch.context() as patch:
+        killing(patch, GPOModule, "training_step", 1, lambda module: module.trainer.current_epoch == 1)
+        with pytest.raises(Killed):
+            fit(broken, *MEASURED)
+    fit(broken, *MEASURED, "--ckpt_path=last")
+    assert_same(left(broken), left(whole))
 
 
 BUDGET = "--trainer.callbacks+={class_path: gpo_lightning.callbacks.TokenBudget, init_args: {tokens: %d}}"
