@@ -144,7 +144,7 @@ def row_of(study: Study, task: str, arm: str, found: list[list[Point]], base: li
             [paired.tokens_to(its, study.threshold) or its[-1].generated for its in of] for of in (found, base)
         )
         row["ratio"] = paired.ratio(spent_by_base, spent)
-        if len(found) > 1:
+        if len(found) > 1 and arm not in study.explain:
             row["p"] = paired.p_value([a - paired.area(b, budget) for a, b in zip(areas, base, strict=True)])
     return row
 
@@ -165,7 +165,7 @@ def show(study: Study, rows: list[dict[str, Any]]) -> None:
         reached, runs = [its for its in row["to_threshold"] if its is not None], len(row["to_threshold"])
         middle = median([its or inf for its in row["to_threshold"]])
         to = f"{middle:,.0f}" if middle < inf else "not reached"
-        interval = " ({1:.2f} to {2:.2f})" if "p" in row else ""
+        interval = " ({1:.2f} to {2:.2f})" if len(row["to_threshold"]) > 1 else ""
         times = ("{0:.2f}" + interval).format(*row["ratio"]) if "ratio" in row else ""
         p = f"{row['p_corrected']:.3f}" if "p_corrected" in row else ""
         name = f"{row['task']:10} {row['arm']:38} {row['budget']:7,}"

@@ -35,6 +35,8 @@ class Study:
         heldout: held-out problems.
         every: iterations between measurements.
         only: arms of a task that does not have all of them.
+        explain: arms that explain the others and claim nothing: they have intervals, and no test that would be paid
+            for by the tests of the others.
         about: what it asks, for the page of results.
     """
 
@@ -50,6 +52,7 @@ class Study:
     heldout: int = 512
     every: int = 2
     only: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    explain: list[str] = field(default_factory=list[str])
     about: str = ""
 
     def arms_of(self, task: str) -> list[str]:
