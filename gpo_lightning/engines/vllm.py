@@ -29,6 +29,7 @@ from gpo_lightning.engines.vllm_weights import (
 from gpo_lightning.engines.without_main import without_main
 from gpo_lightning.errors import ConfigError, EngineDied, EngineError
 from gpo_lightning.leftovers import own_folder
+from gpo_lightning.loopback import on_loopback
 from gpo_lightning.policy.adapters import largest_rank
 
 if TYPE_CHECKING:
@@ -118,8 +119,9 @@ class VLLM(Engine):
         # vLLM's own processes wait for the next request of a client that was killed, or go on loading.
         self._guard = KillOnParentDeath()
         sockets = {"VLLM_RPC_BASE_PATH": str(own_folder("gpo-sockets"))}
+        spread = self.options.get("distributed_executor_backend") == "ray" or self.options.get("nnodes", 1) > 1
         try:
-            with _environment(child_environment() | sockets | self._guard.environment), without_main():
+            with _environment(child_environment(spread) | sockets | self._guard.environment), without_main():
                 self._engine = LLMEngine.from_engine_args(EngineArgs(**settings), enable_multiprocessing=True)
         except BaseException:
             self._end_processes()
@@ -320,14 +322,20 @@ def _processes(engine: Any) -> list[Any]:
     return list(engine.engine_core.resources.engine_manager.processes)
 
 
-def child_environment() -> dict[str, str]:
-    """Settings the engine's processes read when they start."""
+def child_environment(spread: bool = False) -> dict[str, str]:
+    """Settings the engine's processes read when they start.
+
+    Args:
+        spread: over several machines, which cannot meet on loopback.
+    """
     settings = {
         # Forking a process that already runs OpenMP threads can hang the child.
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
         "VLLM_NO_USAGE_STATS": "1",
     }
+    if not spread:
+        settings |= {"VLLM_HOST_IP": "127.0.0.1"} | on_loopback()
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
     if torch.cuda.is_available():

@@ -114,7 +114,8 @@ class Child:
             return
         self.end()
         self._guard = KillOnParentDeath()
-        environment = os.environ | child_environment() | self._guard.environment
+        spread = any(flag == "ray" or flag.startswith("--nnodes") for flag in self.command)
+        environment = os.environ | child_environment(spread) | self._guard.environment
         environment |= {NEEDED_VARIABLE: "1", _KEY_VARIABLE: self.key}
         guarded = [sys.executable, "-c", _DIE_WITH_PARENT, str(os.getpid()), *self.command]
         self.log.parent.mkdir(parents=True, exist_ok=True)

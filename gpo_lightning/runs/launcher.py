@@ -16,6 +16,8 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _Subprocess
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 from typing_extensions import override
 
+from gpo_lightning.loopback import on_loopback
+
 _STARTED_BY = "GPO_STARTED_BY"
 _FOLDER, _CHECKPOINT = "GPO_RUN_FOLDER", "GPO_RUN_CHECKPOINT"
 
@@ -71,9 +73,7 @@ def store_on_loopback(port: int) -> TCPStore:
     torch takes a server that listens on the port already for its own. Those for tensors are kept to loopback as well,
     unless the environment says otherwise.
     """
-    if Path("/sys/class/net/lo").exists():
-        for library in ("GLOO", "NCCL"):
-            os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
+    os.environ.update(on_loopback())
     listener = socket.create_server(("127.0.0.1", port))
     return TCPStore(
         "127.0.0.1",
