@@ -5,7 +5,7 @@ Samples, probes, resets and values live in the tree and nowhere else. Nothing he
 
 from gpo_lightning.rollouts.loop import RolloutLoop, Rollouts
 from gpo_lightning.rollouts.occupancy import Occupancy
-from gpo_lightning.rollouts.parquet import read_trees, write_trees
+from gpo_lightning.rollouts.parquet import TreeWriter, read_trees, write_trees
 from gpo_lightning.rollouts.plan import RolloutPlan
 from gpo_lightning.rollouts.progress import Progress, ProgressListener
 from gpo_lightning.rollouts.ranks import gather
@@ -25,6 +25,7 @@ __all__ = [
     "RolloutTree",
     "Rollouts",
     "Sample",
+    "TreeWriter",
     "frontier_depth",
     "gather",
     "read_trees",

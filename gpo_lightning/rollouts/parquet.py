@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +20,8 @@ from gpo_lightning.rollouts.tree import RolloutTree, Sample, ValueCurve
 
 VERSION = 2
 """Of the format; raised whenever a column is added."""
+GROUP = 1024
+"""Samples that are written together: a row group of the file."""
 _VERSION_KEY = b"gpo_lightning.rollouts"
 _TOKENS = pa.list_(pa.int32())
 _SCHEMA = pa.schema(
@@ -64,27 +66,73 @@ _SCHEMA = pa.schema(
 )
 
 
+class TreeWriter:
+    """Writes trees as they come, some at a time; the file is there, and whole, once the last is written.
+
+    >>> from tempfile import mkdtemp
+    >>> path = Path(mkdtemp()) / "rollouts.parquet"
+    >>> with TreeWriter(path) as writer:
+    ...     writer.add(RolloutTree(Problem("p", "sums", "4", prompt="2 + 2 = "), (5, 6)))
+    >>> [tree.problem.id for tree in read_trees(path)]
+    ['p']
+
+    Args:
+        path: where the file will be; until then a hidden one beside it grows, which an exception removes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._partial = path.with_name(f".{path.name}.partial")
+        self._rows: list[dict[str, Any]] = []
+        self._samples = 0
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = pq.ParquetWriter(self._partial, _SCHEMA, write_page_checksum=True)
+        return self
+
+    def add(self, tree: RolloutTree) -> None:
+        """Append a tree."""
+        self._rows.append(_row(tree))
+        self._samples += len(tree.samples)
+        if self._samples >= GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._file.write_table(pa.Table.from_pylist(self._rows, schema=_SCHEMA))
+        self._rows, self._samples = [], 0
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            if kind is None:
+                self._flush()
+            self._file.close()
+            if kind is None:
+                self._partial.replace(self.path)
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+
 def write_trees(path: Path, trees: Iterable[RolloutTree]) -> None:
     """Write atomically: the file is whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    table = pa.Table.from_pylist([_row(tree) for tree in trees], schema=_SCHEMA)
-    pq.write_table(table, partial, write_page_checksum=True)
-    partial.replace(path)
+    with TreeWriter(path) as writer:
+        for tree in trees:
+            writer.add(tree)
 
 
 def read_trees(path: Path) -> list[RolloutTree]:
-    """The trees of a file that :func:`write_trees` wrote.
+    """The trees of a file that :func:`write_trees` or :class:`TreeWriter` wrote.
 
     Raises:
         DataError: the file is missing, not such a file, or of a later format.
     """
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
-        version = int((table.schema.metadata or {}).get(_VERSION_KEY, b"1"))
-        rows = table.to_pylist()
-        if version <= VERSION:
-            return [_tree(row) for row in rows]
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            version = int((file.schema_arrow.metadata or {}).get(_VERSION_KEY, b"1"))
+            if version <= VERSION:
+                groups = range(file.num_row_groups)
+                return [_tree(row) for group in groups for row in file.read_row_group(group).to_pylist()]
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not a rollout file written by this package: {error}") from error
     raise DataError(

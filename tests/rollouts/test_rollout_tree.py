@@ -1,6 +1,6 @@
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gpo_lightning.engines import Purpose
 from gpo_lightning.errors import DataError
 from gpo_lightning.problems import Message, Problem
-from gpo_lightning.rollouts import Rollouts, RolloutTree, Sample, read_trees, write_trees
+from gpo_lightning.rollouts import Rollouts, RolloutTree, Sample, TreeWriter, parquet, read_trees, write_trees
 from gpo_lightning.rollouts.tree import ValueCurve
 from gpo_lightning.runs.kept_rollouts import KeptRollouts
 from tests import fitting
@@ -85,6 +85,32 @@ def test_parquet_keeps_the_texts(tmp_path: Path) -> None:
     write_trees(tmp_path / "r.parquet", [tree])
     (back,) = read_trees(tmp_path / "r.parquet")
     assert (back.samples, back.curves) == (tree.samples, tree.curves)
+
+
+def test_a_file_is_written_as_trees_come_and_read_in_their_order(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(parquet, "GROUP", 4)
+    path = tmp_path / "r.parquet"
+    trees = [tree_of([((i, 2), 0, 1.0), ((i, 3), 1, 0.0)]) for i in range(7)]
+    with TreeWriter(path) as writer:
+        for tree in trees:
+            writer.add(tree)
+        assert not path.exists(), "not before it is whole"
+    assert pq.ParquetFile(path).num_row_groups == 4
+    assert [tree.samples for tree in read_trees(path)] == [tree.samples for tree in trees]
+
+
+def test_an_exception_leaves_the_file_of_before_and_no_part_of_a_new_one(tmp_path: Path) -> None:
+    def interrupted() -> Iterator[RolloutTree]:
+        yield tree_of([((3, 4), 0, 1.0)])
+        raise KeyboardInterrupt
+
+    path = tmp_path / "r.parquet"
+    write_trees(path, [tree_of([((1, 2), 0, 1.0)])])
+    before = path.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        write_trees(path, interrupted())
+    assert [file.name for file in tmp_path.iterdir()] == ["r.parquet"]
+    assert path.read_bytes() == before
 
 
 def _rewritten(
