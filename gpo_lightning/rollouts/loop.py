@@ -4,7 +4,7 @@ It knows nothing of losses, training or Lightning.
 """
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -148,6 +148,21 @@ class RolloutLoop:
         """
         return _Iteration(self, iteration, earlier).explore(problems, reserve)
 
+    def stream(
+        self, problems: Sequence[Problem], iteration: int, made: Rollouts | None = None
+    ) -> Iterator[RolloutTree]:
+        """The trees of :meth:`explore`, in problem order, each as soon as it and those before it are finished.
+
+        Nothing is held but what is under way, so that an iteration of any size can be written as it comes
+        (:class:`~gpo_lightning.rollouts.TreeWriter`). Searches are not shared among ranks.
+
+        Args:
+            problems: of the iteration.
+            iteration: its number; the random draws follow from it.
+            made: counts, seconds and occupancy are put here.
+        """
+        return _Iteration(self, iteration, share=False).stream(problems, (), made)
+
     def examine(self, trajectories: Sequence[LabelledTrajectory], iteration: int = 0) -> Rollouts:
         """Find the critical step of trajectories that somebody else wrote; nothing is reset to it.
 
@@ -164,9 +179,10 @@ class _Iteration:
         loop: with its settings.
         iteration: number of the iteration.
         earlier: successes of iterations before it.
+        share: whether ranks share their searches.
     """
 
-    def __init__(self, loop: RolloutLoop, iteration: int, earlier: Sequence[Earlier] = ()) -> None:
+    def __init__(self, loop: RolloutLoop, iteration: int, earlier: Sequence[Earlier] = (), share: bool = True) -> None:
         self._loop, self._counts, self._earlier = loop, Counter[str](), earlier
         self._method = Method(
             engine=loop.engine,
@@ -185,19 +201,36 @@ class _Iteration:
         judge = Judge(loop.tokenizer, loop.source, self._counts)
         seed = derive_seed(loop.seed, iteration)
         self._scheduler = Scheduler(loop.engine, judge, loop.sampling, seed, self._counts, "rollouts", loop.listener)
+        self._balance = loop.balance if share else None
         self._left: deque[tuple[int, Problem]] = deque()
         self._fresh: deque[tuple[int, Problem]] = deque()
-        self._ways: dict[int, ProblemRoad] = {}
-        self._lent: dict[int, SearchJob] = {}
+        self._ended: dict[int, RolloutTree | None] = {}
+        self._lent: dict[int, tuple[ProblemRoad, SearchJob]] = {}
 
     def explore(self, problems: Sequence[Problem], reserve: Sequence[Problem]) -> Rollouts:
+        made = Rollouts([])
+        sampled = list(self.stream(problems, reserve, made))
+        made.trees = sampled if self._balance is None else self._shared(sampled, self._balance)
+        made.trees += self._elsewhere(sampled)
+        return made
+
+    def stream(
+        self, problems: Sequence[Problem], reserve: Sequence[Problem], made: Rollouts | None
+    ) -> Iterator[RolloutTree]:
         self._left.extend(enumerate(problems))
         self._fresh.extend(enumerate(reserve, len(problems)))
         self._scheduler.expected = len(problems)
-        self._scheduler.run(self._take)
-        trees = [self._ways[place].tree for place in sorted(self._ways)]
-        trees = trees if self._loop.balance is None else self._shared(trees, self._loop.balance)
-        return self._made(trees + self._elsewhere())
+        if made is not None:
+            made.counts, made.seconds = self._counts, self._scheduler.seconds
+            made.occupancy = self._scheduler.occupancy
+        place = 0
+        for _ in self._scheduler.polls(self._take):
+            while place in self._ended:
+                tree = self._ended.pop(place)
+                place += 1
+                if tree is not None:
+                    yield tree
+        yield from (tree for _, tree in sorted(self._ended.items()) if tree is not None)
 
     def _take(self, in_flight: int) -> list[tuple[Draws, Road]]:
         """The next problem, where the engine has room."""
@@ -205,8 +238,8 @@ class _Iteration:
             place, problem = self._left.popleft()
             way = self._way(problem)
             if way is not None:
-                self._ways[place] = way
                 return [(way.draws, self._road(place, way))]
+            self._ended[place] = None
             self._replace()
         return []
 
@@ -215,10 +248,11 @@ class _Iteration:
         if not way.mixed:
             self._replace()
         job = way.job()
-        if job.trajectories and self._loop.balance is not None:
-            self._lent[place] = job
-            return
-        yield from way.search_and_reset(job)
+        if job.trajectories and self._balance is not None:
+            self._lent[place] = (way, job)
+        else:
+            yield from way.search_and_reset(job)
+        self._ended[place] = way.tree
 
     def _replace(self) -> None:
         """Put a fresh problem in the place of one that cannot be asked, or whose responses are all equally good."""
@@ -229,8 +263,8 @@ class _Iteration:
 
     def _shared(self, trees: Sequence[RolloutTree], balance: Balance) -> list[RolloutTree]:
         """Go on with the searches that fall to this rank, now that all have sampled; returns the trees it ends with."""
-        ways = {id(way.tree): way for way in self._ways.values()}
-        own = [self._lent[place] for place in sorted(self._lent)]
+        ways = {id(way.tree): way for way, _ in self._lent.values()}
+        own = [self._lent[place][1] for place in sorted(self._lent)]
         self._scheduler.put_off(len(own))
         queue, taken = balance(own), list[RolloutTree]()
 
@@ -249,9 +283,9 @@ class _Iteration:
         kept = [tree for tree in trees if id(tree) in here or id(tree) not in lent]
         return kept + [tree for tree in taken if id(tree) not in lent]
 
-    def _elsewhere(self) -> list[RolloutTree]:
+    def _elsewhere(self, sampled: Sequence[RolloutTree]) -> list[RolloutTree]:
         """Trees of problems that were solved earlier, in the place of groups that found no start."""
-        loop, asked = self._loop, {way.tree.problem.id for way in self._ways.values()}
+        loop, asked = self._loop, {tree.problem.id for tree in sampled}
         others = [its for its in self._earlier if its.problem.id not in asked]
         draw = derived_random(loop.seed, self._method.iteration, "elsewhere", loop.rank)
         found = loop.starts.elsewhere(self._counts["place_lent"], others, self._boundaries, draw)

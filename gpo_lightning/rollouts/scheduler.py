@@ -5,7 +5,7 @@ it needs them. Nothing that a road does depends on when, or beside what, its con
 """
 
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -162,6 +162,11 @@ class Scheduler:
 
     def run(self, take: Take) -> None:
         """Walk all roads to their ends."""
+        for _ in self.polls(take):
+            pass
+
+    def polls(self, take: Take) -> Iterator[None]:
+        """Walk all roads to their ends, and pause after each poll of the engine for whoever wants what is finished."""
         self._since = perf_counter()
         while True:
             with self.seconds("search"):
@@ -178,6 +183,7 @@ class Scheduler:
             with self.seconds("search"):
                 for draws in grown:
                     self._walk(draws)
+            yield
 
     def submit(
         self, draws: Draws, purpose: Purpose, prefix: Prefix, longest: int | None, what: tuple[object, ...]

@@ -93,6 +93,18 @@ def test_a_problem_goes_on_while_others_are_still_sampled_and_the_engine_is_kept
     assert engine.most < 2 * 12 + asked_by_one_problem + PLAN.group_size, "and no more is asked than keeps it full"
 
 
+def test_trees_are_handed_on_in_order_while_others_are_under_way() -> None:
+    loop, problems = explorer(PLAN, Exhaustive(4)), Pivots().train()
+    whole = loop.explore(problems, 0)
+    loop.engine, made = Slots(12, luck=0), Rollouts([])
+    stream = loop.stream(problems, 0, made)
+    first = next(stream)
+    assert loop.engine.ledger.accounts[Purpose.SAMPLE].requests < 40 * PLAN.group_size / 2, "many have not set out"
+    made.trees = [first, *stream]
+    assert content(made) == content(whole)
+    assert made.counts == whole.counts
+
+
 def test_progress_counts_problems_and_tells_what_is_in_flight() -> None:
     heard: list[Progress] = []
     explored(0, Exhaustive(4), listener=heard.append)
