@@ -20,6 +20,7 @@ from tests import fitting
 from tests.conftest import tree_of
 
 tokens = st.lists(st.integers(0, 3), min_size=1, max_size=6).map(tuple)
+Drawn = list[tuple[tuple[int, ...], int, float | None]]
 samples = st.lists(
     tokens.flatmap(lambda t: st.tuples(st.just(t), st.integers(0, len(t) - 1), st.sampled_from([None, 0.0, 0.5, 1.0]))),
     max_size=12,
@@ -27,14 +28,14 @@ samples = st.lists(
 
 
 @given(samples, st.lists(st.integers(0, 3), max_size=4).map(tuple))
-def test_through_finds_exactly_the_samples_that_begin_with_the_prefix(drawn, prefix) -> None:
+def test_through_finds_exactly_the_samples_that_begin_with_the_prefix(drawn: Drawn, prefix: tuple[int, ...]) -> None:
     tree = tree_of(drawn)
     expected = [i for i, sample in enumerate(tree.samples) if sample.tokens[: len(prefix)] == prefix]
     assert sorted(tree.through(prefix)) == expected
 
 
 @given(samples, st.lists(st.integers(0, 3), max_size=4).map(tuple))
-def test_node_counts_fair_draws_only(drawn, prefix) -> None:
+def test_node_counts_fair_draws_only(drawn: Drawn, prefix: tuple[int, ...]) -> None:
     """A sample that started beyond the prefix was forced through it, so it says nothing of the policy's chances."""
     tree = tree_of(drawn)
     fair = [r for t, start, r in drawn if t[: len(prefix)] == prefix and start <= len(prefix)]
@@ -64,7 +65,7 @@ def test_curve_gives_advantages_and_the_prefix_before_the_critical_step() -> Non
 
 
 @given(samples)
-def test_parquet_loses_nothing(tmp_path_factory, drawn) -> None:
+def test_parquet_loses_nothing(tmp_path_factory: pytest.TempPathFactory, drawn: Drawn) -> None:
     path = tmp_path_factory.mktemp("trees") / "rollouts.parquet"
     problem = Problem("id", "t", "3", messages=(Message("user", "é\n"),), solution="s", metadata={"level": 1})
     tree = RolloutTree(problem, (7, 8))
