@@ -181,6 +181,7 @@ def test_random_bytes_are_no_checkpoint(size: int, tmp_path: Path) -> None:
 
 STOP = """
 import os, signal, sys, threading, time
+signal.signal(signal.SIGHUP, signal.{hangup})  # whatever the tests were started by
 from gpo_lightning.runs.signals import StopSignals
 
 def end():
@@ -196,7 +197,9 @@ with stop:
 
 @pytest.mark.parametrize(("name", "status"), [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)])
 def test_a_run_that_waits_for_what_does_not_come_ends_soon_after_a_signal(name: signal.Signals, status: int) -> None:
-    process = subprocess.Popen([sys.executable, "-c", STOP], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOP.replace("{hangup}", "SIG_DFL")], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "waiting\n"
     begin = time.monotonic()
@@ -207,7 +210,7 @@ def test_a_run_that_waits_for_what_does_not_come_ends_soon_after_a_signal(name: 
 
 
 def test_a_second_ctrl_c_ends_a_run_at_once_and_one_that_comes_twice_does_not() -> None:
-    code = STOP.replace("patience=0.5", "patience=60.0")
+    code = STOP.replace("patience=0.5", "patience=60.0").replace("{hangup}", "SIG_DFL")
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "waiting\n"
@@ -239,6 +242,7 @@ def test_a_signal_that_is_ignored_stays_so() -> None:
 def test_a_signal_in_the_first_seconds_ends_with_its_status_and_a_line(name: signal.Signals, status: int) -> None:
     code = (
         "import builtins, os, sys, signal; from gpo_lightning import __main__\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "import importlib.abc\n"
         "class Importing(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, path, target=None):\n"
