@@ -26,6 +26,9 @@ from gpo_lightning.runs.file_names import file_name
 if TYPE_CHECKING:
     from gpo_lightning.module import GPOModule
 
+_KEPT = "evaluations"
+"""Entry of a checkpoint."""
+
 
 class BenchmarkEvaluation(Callback):
     """Measures benchmarks through the rollout engine and keeps every response.
@@ -38,7 +41,8 @@ class BenchmarkEvaluation(Callback):
     ``every_n_epochs=1``, so that every epoch has its own.
 
     Args:
-        benchmarks: problem sources by name; ``null`` is the held-out part of ``data.problems``, named ``heldout``.
+        benchmarks: problem sources by name; a source that is ``null`` is ``data.problems``. ``null`` alone is that one,
+            named ``heldout``.
         every_n_epochs: also evaluate after every so many iterations.
         on_start: evaluate the untrained policy.
         on_end: evaluate the trained one.
@@ -51,7 +55,7 @@ class BenchmarkEvaluation(Callback):
 
     def __init__(
         self,
-        benchmarks: dict[str, ProblemSource] | None = None,
+        benchmarks: dict[str, ProblemSource | None] | None = None,
         every_n_epochs: int | None = None,
         on_start: bool = True,
         on_end: bool = True,
@@ -73,9 +77,16 @@ class BenchmarkEvaluation(Callback):
             raise ConfigError(f"BenchmarkEvaluation.max_problems is {max_problems}; it must be at least 1, or null.")
 
     @property
-    def state_key(self) -> str:
-        """Several of these may stand side by side, each for benchmarks of its own."""
-        return self._generate_state_key(benchmarks=self._names)
+    def figure(self) -> str:
+        """Name of what :meth:`accuracy` gives: that of the one benchmark, or the mean of several."""
+        names = ",".join(self._names)
+        return f"eval/{names}/accuracy" if len(self._names) == 1 else f"mean of eval/{{{names}}}/accuracy"
+
+    def accuracy(self, iterations: int) -> float | None:
+        """Mean accuracy over the benchmarks after so many iterations; ``None`` where it was not measured then."""
+        reports = [self.results.get(name, {}).get(str(iterations)) for name in self._names]
+        found = [report.overall.accuracy.mean for report in reports if report is not None]
+        return sum(found) / len(found) if len(found) == len(reports) else None
 
     @property
     def _names(self) -> list[str]:
@@ -89,7 +100,10 @@ class BenchmarkEvaluation(Callback):
             self._asked = self._choose(pl_module.data)
         others = [other for other in _evaluations(trainer) if other is not self]
         if twice := {name for other in others for name in other._names} & set(self._names):
-            raise ConfigError(f"Two BenchmarkEvaluation callbacks have a benchmark named {min(twice)!r}. Rename one.")
+            raise ConfigError(
+                f"Two BenchmarkEvaluation callbacks have a benchmark named {min(twice)!r}. Give one another name"
+                + (": benchmarks: {again: null}." if min(twice) == HELDOUT else ".")
+            )
         pl_module.data.expected += self._asked
         if stage in ("validate", "test"):
             pl_module.data.benchmarks += self._asked
@@ -100,9 +114,12 @@ class BenchmarkEvaluation(Callback):
         if not self.benchmarks:
             return [self._ask(data.heldout)]
         chosen: list[Benchmark] = []
-        for name, source in self.benchmarks.items():
-            problems = tuple(source.heldout())
-            benchmark = Benchmark(name, source, problems, len(problems), data.evaluation, data.evaluation_samples)
+        for name, given in self.benchmarks.items():
+            if given is None:
+                chosen.append(self._ask(replace(data.heldout, name=name)))
+                continue
+            problems = tuple(given.heldout())
+            benchmark = Benchmark(name, given, problems, len(problems), data.evaluation, data.evaluation_samples)
             chosen.append(self._ask(benchmark))
         return chosen
 
@@ -204,11 +221,7 @@ class BenchmarkEvaluation(Callback):
         if trainer.is_global_zero:
             directory.mkdir(parents=True, exist_ok=True)
             results = {name: moments for other in _evaluations(trainer) for name, moments in other.results.items()}
-            written = {
-                name: {moment: report.to_dict() for moment, report in reports.items()}
-                for name, reports in results.items()
-            }
-            (directory / "results.json").write_text(json.dumps(written, indent=2))
+            (directory / "results.json").write_text(json.dumps(_plain(results), indent=2))
             (directory / "results.md").write_text(markdown(results))
 
     def _print(self, trainer: Trainer) -> None:
@@ -216,17 +229,20 @@ class BenchmarkEvaluation(Callback):
         if trainer.is_global_zero:
             print(f"\n{markdown(self.results)}\nTables and responses: {directory}")
 
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            name: {moment: report.to_dict() for moment, report in reports.items()}
-            for name, reports in self.results.items()
-        }
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: "GPOModule", checkpoint: dict[str, Any]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        # Not as `state_dict`: Lightning would allow one such callback only, and several may stand side by side.
+        checkpoint.setdefault(_KEPT, {}).update(_plain(self.results))
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: "GPOModule", checkpoint: dict[str, Any]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         self.results = {
             name: {moment: Report.from_dict(report) for moment, report in reports.items()}
-            for name, reports in state_dict.items()
+            for name, reports in checkpoint.get(_KEPT, {}).items()
+            if name in self._names
         }
+
+
+def _plain(results: dict[str, dict[str, Report]]) -> dict[str, Any]:
+    return {name: {moment: report.to_dict() for moment, report in reports.items()} for name, reports in results.items()}
 
 
 def _tell_callbacks(trainer: Trainer, scalars: dict[str, float]) -> None:

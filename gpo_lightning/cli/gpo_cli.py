@@ -1,5 +1,6 @@
 """LightningCLI with the module, data module and trainer of this package, and commands of its own."""
 
+import re
 import subprocess
 import sys
 import warnings
@@ -153,6 +154,11 @@ class GPOCLI(LightningCLI):
         except (GPOError, MisconfigurationException):
             raise
         except Exception as error:  # a class that is not ours does not like its settings
+            if twice := re.search(r"more than one stateful callback of type `(\w+)`", str(error)):
+                raise ConfigError(
+                    f"trainer.callbacks holds {twice[1]} twice with the same settings. Leave one out; "
+                    "--trainer.callbacks+= adds to those that the configuration has."
+                ) from error
             raise ConfigError(f"the configuration cannot be built: {_told(error)}") from error
         config = self.config[self.config.subcommand] if self.config.get("subcommand") else self.config
         settings = flat(config.as_dict())

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning import Trainer
 
 from gpo_lightning.callbacks import BenchmarkEvaluation, RunSummary
 from gpo_lightning.callbacks.rollout_log import rollout_scalars, sample_figures
@@ -125,6 +126,10 @@ class TestSummary:
         assert after.state_dict()["training"] == before.state_dict()["training"] > 0
 
 
+nobody: Any = (None, None)
+"""In the place of a trainer and a module that are not asked for anything."""
+
+
 def report(accuracy: float, n: int = 100) -> Report:
     return Report(Figures({"accuracy": Estimate(accuracy, accuracy / 2, 1.0, n)}, responses=n), available=n)
 
@@ -147,7 +152,9 @@ class TestBenchmarkEvaluation:
     def test_results_outlive_an_interruption_as_json(self) -> None:
         before, after = BenchmarkEvaluation(), BenchmarkEvaluation()
         before.results = {"heldout": {"0": report(0.1), "10": report(0.5)}}
-        after.load_state_dict(json.loads(json.dumps(before.state_dict())))
+        checkpoint: Any = {}
+        before.on_save_checkpoint(*nobody, checkpoint)
+        after.on_load_checkpoint(*nobody, json.loads(json.dumps(checkpoint)))
         assert after.results == before.results
         assert list(after.results["heldout"]) == ["0", "10"]
 
@@ -166,7 +173,25 @@ class TestBenchmarkEvaluation:
         greedy.results, sampled.results = {"a": {"0": report(0.1)}}, {"b": {"0": report(0.2)}}
         sampled.on_fit_start(*evaluated(tmp_path, [greedy, sampled]))
         assert set(json.loads((tmp_path / "evaluation/results.json").read_text())) == {"a", "b"}
-        assert greedy.state_key != sampled.state_key
+
+    def test_several_of_the_same_problems_stand_side_by_side_under_names_of_their_own(self, tmp_path: Path) -> None:
+        hot = Sampling(17, temperature=0.5)
+        several = [BenchmarkEvaluation(), BenchmarkEvaluation({"hot": None}, sampling=hot, samples=4)]
+        trainer = Trainer(callbacks=list(several), accelerator="cpu", logger=False, enable_checkpointing=False)
+        assert trainer.callbacks[:2] == several, "Lightning takes both"  # pyright: ignore[reportAttributeAccessIssue]
+        _, module = evaluated(tmp_path, several, "test")
+        assert [(asked.name, len(asked.problems), asked.samples) for asked in module.data.evaluated] == [
+            ("heldout", 30, 1),
+            ("hot", 30, 4),
+        ]
+        several[0].results, several[1].results = {"heldout": {"0": report(0.1)}}, {"hot": {"0": report(0.2)}}
+        checkpoint: Any = {}
+        for each in several:
+            each.on_save_checkpoint(*nobody, checkpoint)
+        again = [BenchmarkEvaluation(), BenchmarkEvaluation({"hot": None})]
+        for each in again:
+            each.on_load_checkpoint(*nobody, checkpoint)
+        assert [each.results for each in again] == [each.results for each in several]
 
     def test_without_settings_it_asks_the_heldout_problems_as_the_data_module_says(self, tmp_path: Path) -> None:
         hot = Sampling(17, temperature=0.5)
@@ -198,6 +223,7 @@ class TestBenchmarkEvaluation:
             ([{"k": [4]}], "k is \\[4\\], but 1 responses"),
             ([{"samples": 4}], "greedy responses are all the same"),
             ([{"benchmarks": {"a": ModularChains(2)}}] * 2, "a benchmark named 'a'"),
+            ([{}, {}], "named 'heldout'. Give one another name: benchmarks: {again: null}."),
             ([{"benchmarks": {"a": ModularChains(2, heldout_size=0)}}], "'a' has no held-out problems"),
             ([{"max_problems": 0}], "max_problems is 0"),
         ],
