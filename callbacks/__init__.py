@@ -6,6 +6,7 @@ Installed as ``gpo_lightning.callbacks``. Nothing here changes what is learnt.
 from gpo_lightning.callbacks.benchmark_evaluation import BenchmarkEvaluation
 from gpo_lightning.callbacks.compute_log import ComputeLog
 from gpo_lightning.callbacks.exact_success import ExactSuccess
+from gpo_lightning.callbacks.last_and_best import LastAndBest
 from gpo_lightning.callbacks.metrics_log import MetricsLog
 from gpo_lightning.callbacks.model_export import ModelExport
 from gpo_lightning.callbacks.rollout_log import RolloutLog
@@ -19,6 +20,7 @@ __all__ = [
     "BenchmarkEvaluation",
     "ComputeLog",
     "ExactSuccess",
+    "LastAndBest",
     "MetricsLog",
     "ModelExport",
     "RolloutLog",

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
 
+from gpo_lightning.callbacks.last_and_best import keep_last_and_best
 from gpo_lightning.callbacks.logged import log_configuration
 from gpo_lightning.callbacks.rollout_progress import RolloutProgress
 from gpo_lightning.datamodule import RolloutDataModule
@@ -79,6 +80,7 @@ class GPOTrainer(Subcommands):
         check_strategy(self)
         if self.progress_bar_callback is not None and not any(isinstance(c, RolloutProgress) for c in _callbacks(self)):
             _callbacks(self).append(RolloutProgress())
+        keep_last_and_best(self)
         with self._in_run(ckpt_path, run, resume_with or []) as begin:
             if self.settings and _first():
                 log_configuration(self.loggers, self.settings)

@@ -15,6 +15,7 @@ _CONFIG = ("--config", "-c")
 _MODEL = ("--model", "--model.policy", "--model.policy.base")
 _ASKED = ("--question", "--prompt", "--answer", "--transcripts")
 _COLUMNS = "--columns."
+_KEPT = ("last", "best")
 _TRANSCRIPTS = "gpo_lightning.problems.Transcripts"
 _ROWS = "gpo_lightning.problems.Rows"
 
@@ -42,6 +43,8 @@ def prepared(command: str, arguments: Sequence[str]) -> list[str]:
         named = [option for option in named if option not in asked]
         begin, end = _asked(asked, named, bool(folders))
         before, after = [*begin, *before], [*after, *end]
+    if folders and command != "fit":
+        named = [option for option in named if option.name != "--ckpt_path" or option.value not in _KEPT]
     return [*before, *after, *(word for option in named for word in _spelt_out(option))]
 
 
@@ -49,6 +52,11 @@ def latest_checkpoint(run: Path) -> Path | None:
     """The checkpoint with a run's latest weights."""
     found = sorted((run / "checkpoints").glob("*.ckpt"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     return found[-1] if found else None
+
+
+def _there_are(run: Path) -> str:
+    names = sorted(path.name for path in (run / "checkpoints").glob("*.ckpt"))
+    return f" There are: {', '.join(names)}." if names else " There are none."
 
 
 def run_folder(given: str) -> Path:
@@ -78,8 +86,14 @@ def _of_run(command: str, given: str, named: Sequence[Option]) -> tuple[list[str
     if command == "fit":
         return configuration, ["--run", str(run)]
     after: list[str] = []
-    names = {option.name for option in named}
-    if "--ckpt_path" not in names:
+    names = {option.name: option.value for option in named}
+    if (word := names.get("--ckpt_path")) in _KEPT:
+        kept = run / "checkpoints" / f"{word}.ckpt"
+        if not kept.is_file():
+            why = " Nothing was evaluated." if word == "best" else ""
+            raise ConfigError(f"--ckpt_path {word}: there is no {kept}.{why}{_there_are(run)}")
+        after += ["--ckpt_path", str(kept)]
+    elif word is None:
         checkpoint = latest_checkpoint(run)
         if checkpoint is None:
             raise ConfigError(

@@ -31,6 +31,12 @@ def check_files(command: str, settings: Sequence[Setting]) -> None:
 
 def _check_checkpoint(command: str, settings: Sequence[Setting]) -> None:
     path = _last(settings, "ckpt_path")
+    if path in ("best", "last") and command != "fit":
+        raise ConfigError(
+            f"--ckpt_path {path} is of a run, and none was named. Name it: gpo {command} RUN --ckpt_path {path}."
+        )
+    if path == "best":
+        raise ConfigError("--ckpt_path best: a run goes on from its last checkpoint, --ckpt_path last.")
     if not isinstance(path, str) or "://" in path or (not Path(path).suffix and not Path(path).is_file()):
         return
     if not Path(path).exists():

@@ -124,7 +124,7 @@ def test_rollouts_that_explore_wrote_can_be_learnt_from(tmp_path: Path, capfd: p
 
 def test_export_writes_adapter_or_whole_model_of_a_checkpoint(tmp_path: Path) -> None:
     main(["fit", *QUICK, "--trainer.max_epochs=1"])
-    (checkpoint,) = tmp_path.rglob("*.ckpt")
+    (checkpoint,) = tmp_path.rglob("last.ckpt")
     main(["export", *QUICK, f"--ckpt_path={checkpoint}", "--output=adapter"])
     kept = next(tmp_path.rglob("version_0/adapter/adapter_model.safetensors"))
     assert (tmp_path / "adapter/adapter_model.safetensors").read_bytes() == kept.read_bytes()

@@ -87,7 +87,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(loss: str, tmp_path:
     arguments = ["fit", *config("quickstart.yaml"), *config(f"loss/{loss}.yaml"), *SMALL, TRANSFORMERS]
     gpo(arguments, whole)
     gpo([*arguments, "--trainer.max_epochs=1"], broken)
-    (checkpoint,) = (run_directory(broken) / "checkpoints").glob("*.ckpt")
+    checkpoint = run_directory(broken) / "checkpoints" / "last.ckpt"
     state = torch.load(checkpoint, weights_only=True)["state_dict"]
     assert state
     assert all("lora_" in name or "value_head" in name for name in state), "checkpoints hold no base weights"

@@ -214,14 +214,13 @@ def test_a_sharded_runs_checkpoint_is_one_file_from_which_one_process_goes_on(
     uninterrupted: Callable[[str], Path], tmp_path: Path
 ) -> None:
     before = run_directory(uninterrupted("fsdp2"))
-    (checkpoint,) = (before / "checkpoints").glob("*.ckpt")
+    checkpoint = before / "checkpoints" / "last.ckpt"
     content = torch.load(checkpoint, weights_only=True)
     assert all("lora_" in name for name in content["state_dict"])
     done = gpo([*THREE, "--trainer.max_epochs=6", f"--ckpt_path={checkpoint}"], tmp_path)
     assert "Restored all states" in done.stderr
     moments = content["optimizer_states"][0]["state"]
-    (later,) = (run_directory(tmp_path) / "checkpoints").glob("*.ckpt")
-    after = torch.load(later, weights_only=True)
+    after = torch.load(run_directory(tmp_path) / "checkpoints" / "last.ckpt", weights_only=True)
     assert content["state_dict"].keys() == after["state_dict"].keys()
     assert len(moments) == len(after["optimizer_states"][0]["state"])
     steps = [float(state["step"]) for state in after["optimizer_states"][0]["state"].values()]

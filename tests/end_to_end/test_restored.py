@@ -37,7 +37,7 @@ def test_what_a_fit_begins_with_is_restored_under_sharded_strategies_too(
 def test_a_rate_that_is_meant_to_differ_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     killed(tmp_path, monkeypatch, LR + "0.003")
     fit(tmp_path, *SMALL, LR + "0.005", "--ckpt_path=last", "--resume_with=[model.optimizer]")
-    (path,) = (run_directory(tmp_path) / "checkpoints").glob("*.ckpt")
+    path = run_directory(tmp_path) / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
     assert content["optimizer_states"][0]["param_groups"][0]["lr"] == 0.005
 
