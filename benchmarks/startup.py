@@ -31,6 +31,11 @@ COMMANDS: dict[str, tuple[list[str], float]] = {
     "a class that does not exist": (["fit", *QUICK, "--model.loss", "gpo_lightning.losses.DPOO"], 3),
     "a value of the wrong type": (["fit", *QUICK, "--trainer.max_epochs", "many"], 3),
     "a value that is out of range": (["fit", *QUICK, "--data.plan.reset_probability", "2"], 3),
+    "an optimizer's value that is": (["fit", *QUICK, "--model.optimizer.lr", "-1"], 3),
+    "values that exclude each other": (
+        ["fit", *QUICK, "--model.schedule.warmup=0.1", "--model.lr_scheduler=StepLR"],
+        3,
+    ),
     "rollouts that are missing": (["fit", *QUICK, "--data.saved", "missing.parquet"], 3),
     "two rollouts of tiny, and their page": (["explore", *QUICK, *ENGINE, *FEW], 12),
 }

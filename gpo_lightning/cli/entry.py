@@ -12,6 +12,7 @@ from gpo_lightning.cli.arguments import prepared
 from gpo_lightning.cli.check import check
 from gpo_lightning.cli.commands import COMMANDS, CONFIGURED, help_text, keys_of, without_other_commands
 from gpo_lightning.cli.files import check_files
+from gpo_lightning.cli.ranges import check_ranges
 from gpo_lightning.cli.settings import Setting, settings
 from gpo_lightning.cli.short_names import spelt_out_setting
 from gpo_lightning.cli.words import did_you_mean
@@ -85,6 +86,7 @@ def _configured(command: str, rest: Sequence[str], as_program: bool) -> None:
     if not {"-h", "--help"}.intersection(arguments) and not any(each.endswith(".help") for each in arguments):
         found = all_set(command, arguments)
         foreign = check(keys_of(command), found)
+        check_ranges(keys_of(command), found)
         check_files(command, found)
     if as_program:
         sys.argv[1:] = [command, *arguments]  # which the other ranks of this machine are started with

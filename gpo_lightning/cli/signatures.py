@@ -54,6 +54,11 @@ def is_a(path: str, base: str) -> bool | None:
     return True if True in answers else None if None in answers else False
 
 
+def bases(found: Found) -> list[Found]:
+    """The classes that a class derives from, as far as source tells."""
+    return [base for base, _ in _bases(found) if isinstance(base, Found) and isinstance(base.node, ast.ClassDef)]
+
+
 def is_protocol(path: str) -> bool:
     """Whether a class asks for methods, not for descent."""
     found = find(path)

@@ -57,6 +57,8 @@ class PolicyConfig:
         if self.quantization is not None and self.lora is None and self.adapter is None:
             raise ConfigError("model.policy.quantization needs model.policy.lora: quantised weights cannot be trained.")
         if self.lora is not None:
+            if self.lora.r < 1:
+                raise ConfigError(f"model.policy.lora.r is {self.lora.r}; it must be at least 1.")
             _check_start(self.lora, "model.policy.lora.init_lora_weights", "Set it to true, gaussian or orthogonal.")
 
     @cached_property
