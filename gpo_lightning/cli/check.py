@@ -13,6 +13,7 @@ import yaml
 from jsonargparse import get_loader
 
 from gpo_lightning.cli.kinds import Anything, Kind, ListOf, MappingOf, Object, OneOf, Scalar, Union, said
+from gpo_lightning.cli.others_words import KEYS, here
 from gpo_lightning.cli.settings import Setting
 from gpo_lightning.cli.short_names import long_name
 from gpo_lightning.cli.signatures import NOTHING, Signature, is_a, is_protocol, signature
@@ -206,7 +207,10 @@ class _Checker:
             head = f"{place}: {group or 'gpo'} has no key {name!r}."
         else:
             head = f"{_joint(group, name)}: there is no such key ({place})."
-        elsewhere = "" if (near := did_you_mean(name, of.parameters)) else self._elsewhere(name)
+        # What others call so is meant more likely than what is spelt alike.
+        theirs = "" if KEYS.get(name) == _joint(group, name) else here(KEYS, name)
+        near = theirs or did_you_mean(name, of.parameters)
+        elsewhere = "" if near else self._elsewhere(name)
         there = f"\n  Keys of {group}: " if group else "\n  Keys: "
         return ConfigError(f"{head}{near}{elsewhere}{there}{listed(sorted(of.parameters))}.")
 

@@ -12,6 +12,8 @@ from gpo_lightning.cli.arguments import prepared
 from gpo_lightning.cli.check import check
 from gpo_lightning.cli.commands import COMMANDS, CONFIGURED, help_text, keys_of, without_other_commands
 from gpo_lightning.cli.files import check_files
+from gpo_lightning.cli.others_words import COMMANDS as OTHERS_COMMANDS
+from gpo_lightning.cli.others_words import here
 from gpo_lightning.cli.ranges import check_ranges
 from gpo_lightning.cli.settings import Setting, settings
 from gpo_lightning.cli.short_names import spelt_out_setting
@@ -68,9 +70,8 @@ def _run(args: Sequence[str] | None) -> None:
         case [command, *rest] if command in CONFIGURED:
             _configured(command, rest, as_program=args is None)
         case [command, *_]:
-            raise ConfigError(
-                f"there is no command {command!r}.{did_you_mean(command, COMMANDS)}\n  Commands: {', '.join(COMMANDS)}."
-            )
+            near = here(OTHERS_COMMANDS, command) or did_you_mean(command, COMMANDS)
+            raise ConfigError(f"there is no command {command!r}.{near}\n  Commands: {', '.join(COMMANDS)}.")
 
 
 def all_set(command: str, arguments: Sequence[str]) -> list[Setting]:

@@ -1,10 +1,11 @@
-"""What short forms stand for: ``AdamW`` is torch's, ``policy: tiny`` a whole policy, ``problems: my.jsonl`` rows."""
+"""What short forms stand for: ``AdamW`` is torch's, ``policy: tiny`` a whole policy, ``logger: wandb`` Lightning's."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from gpo_lightning.cli.others_words import LOGGERS
 from gpo_lightning.cli.settings import Setting
 from gpo_lightning.cli.sources import Found, find
 
@@ -46,7 +47,7 @@ def spelt_out(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     # A group with nothing below it, such as one whose lines are commented out, sets nothing.
     found = {key: value for key, value in config.items() if value is not None or key not in _GROUPS}
-    for key in ("model.policy", "data.problems", *_TORCHS):
+    for key in ("model.policy", "data.problems", "trainer.logger", *_TORCHS):
         group, name = key.split(".")
         if key in found:
             found[key] = spelt_out_value(key, found[key])
@@ -63,6 +64,10 @@ def spelt_out_value(key: str, value: Any) -> Any:
         return {"base": value, "lora": dict(_LORA)}
     if key == "data.problems" and _are_rows(value):
         return {"class_path": _ROWS, "init_args": {"train": value}}
+    if key == "trainer.logger":
+        given = cast(list[Any], value) if isinstance(value, list) else [value]
+        named = [LOGGERS.get(each, each) if isinstance(each, str) else each for each in given]
+        return named if isinstance(value, list) else named[0]
     if key in _TORCHS and isinstance(value, str):
         return long_name(key, value)
     if key in _TORCHS and isinstance(value, Mapping) and isinstance(path := value.get("class_path"), str):

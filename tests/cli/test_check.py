@@ -10,11 +10,15 @@ import pytest
 import yaml
 
 from gpo_lightning import GPOCLI, GPOModule, GPOTrainer, RolloutDataModule
+from gpo_lightning.cli import main
 from gpo_lightning.cli.arguments import prepared
 from gpo_lightning.cli.check import check
+from gpo_lightning.cli.commands import COMMANDS as ALL_COMMANDS
 from gpo_lightning.cli.commands import CONFIGURED, keys_of
 from gpo_lightning.cli.entry import all_set
 from gpo_lightning.cli.files import check_files
+from gpo_lightning.cli.others_words import COMMANDS, KEYS
+from gpo_lightning.cli.ranges import check_ranges
 from gpo_lightning.cli.shipped import names
 from gpo_lightning.errors import ConfigError
 
@@ -26,6 +30,7 @@ def checked(*arguments: str, command: str = "fit") -> list[str]:
     full = prepared(command, arguments)
     found = all_set(command, full)
     check(keys_of(command), found)
+    check_ranges(keys_of(command), found)
     check_files(command, found)
     return full
 
@@ -73,6 +78,8 @@ ODD_BUT_RIGHT = [
     ["--trainer.callbacks+=RichProgressBar"],
     ["--trainer.callbacks+={class_path: gpo_lightning.callbacks.RolloutLog, init_args: {page_every: 2}}"],
     ["--trainer.logger", "false"],
+    ["--trainer.logger", "tensorboard"],
+    ["--trainer.logger", "[csv, TensorBoardLogger]"],
     ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "x"],
     ["--trainer.devices", "[0]"],
     ["--trainer.precision", "32"],
@@ -92,6 +99,10 @@ def test_what_the_parser_takes_passes(arguments: list[str], parser: Any) -> None
 
 WRONG = [
     (["--data.plan.grup", "3"], "--data.plan.grup: data.plan has no key 'grup'. Did you mean group_size?"),
+    (["--data.num_generations", "8"], "no key 'num_generations'. Here it is data.plan.group_size."),
+    (["--learning_rate", "1e-5"], "Here it is model.optimizer.lr."),
+    (["--model.loss.beta", "0.1"], "Here it is model.loss.kl.beta."),
+    (["--model.optimizer", "Adagrad", "--model.optimizer.momentum", "1"], "has no key 'momentum'"),
     (["--data.group_size", "3"], "Did you mean data.plan.group_size?"),
     (["--trainer.max_epoch", "3"], "Did you mean max_epochs?"),
     (["--tainer.max_epochs", "3"], "gpo has no key 'tainer'. Did you mean trainer?"),
@@ -136,6 +147,24 @@ def test_what_cannot_be_meant_is_refused_with_advice(
         checked(*QUICKSTART, *arguments)
     assert said in str(refused.value)
     assert len(str(refused.value).splitlines()) <= 3
+
+
+@pytest.mark.parametrize("theirs", KEYS)
+def test_what_others_call_otherwise_is_there(theirs: str) -> None:
+    for ours in KEYS[theirs].split(" or "):
+        said = ""
+        try:
+            checked(*QUICKSTART, f"--{ours}", "null")
+        except ConfigError as error:  # its value is of another kind
+            said = str(error)
+        assert "no key" not in said
+
+
+@pytest.mark.parametrize(("word", "ours"), COMMANDS.items())
+def test_commands_of_other_tools_are_known(word: str, ours: str) -> None:
+    with pytest.raises(SystemExit, match=rf"there is no command '{word}'. Here it is {ours}\."):
+        main([word])
+    assert ours.split()[0] in (*ALL_COMMANDS, "--version")
 
 
 def test_commands_need_problems_and_a_loss() -> None:

@@ -1,0 +1,95 @@
+"""What people who come from other trainers type, and what it is called here."""
+
+COMMANDS = {
+    "train": "fit",
+    "run": "fit",
+    "resume": "fit --ckpt_path last",
+    "eval": "test",
+    "evaluate": "test",
+    "benchmark": "test",
+    "generate": "predict",
+    "sample": "predict",
+    "push": "export --push OWNER/NAME",
+    "merge": "export --merged true",
+    "init": "new",
+    "create": "new",
+    "list": "configs",
+    "version": "--version",
+}
+"""Commands of other tools."""
+
+KEYS = {
+    "adam_beta1": "model.optimizer.betas",
+    "batch_size": "data.plan.problems or data.micro_batch",
+    "beta": "model.loss.kl.beta",
+    "bf16": "trainer.precision",
+    "dataset": "data.problems",
+    "dataset_name": "data.problems",
+    "epochs": "trainer.max_epochs",
+    "epsilon": "model.loss.surrogate.low",
+    "epsilon_high": "model.loss.surrogate.high",
+    "eval_steps": "trainer.callbacks",
+    "fp16": "trainer.precision",
+    "gradient_accumulation_steps": "trainer.accumulate_grad_batches",
+    "kl_coef": "model.loss.kl.beta",
+    "learning_rate": "model.optimizer.lr",
+    "load_in_4bit": "model.policy.quantization.load_in_4bit",
+    "logger": "trainer.logger",
+    "logging_steps": "trainer.log_every_n_steps",
+    "lora_alpha": "model.policy.lora.lora_alpha",
+    "lora_dropout": "model.policy.lora.lora_dropout",
+    "lora_r": "model.policy.lora.r",
+    "lora_target_modules": "model.policy.lora.target_modules",
+    "lr": "model.optimizer.lr",
+    "lr_scheduler_type": "model.schedule.name",
+    "max_completion_length": "data.sampling.max_tokens",
+    "max_grad_norm": "trainer.gradient_clip_val",
+    "max_length": "data.sampling.max_tokens",
+    "max_new_tokens": "data.sampling.max_tokens",
+    "mini_batch_size": "data.micro_batch",
+    "model_name": "model.policy.base",
+    "model_name_or_path": "model.policy.base",
+    "n_epochs": "trainer.max_epochs",
+    "num_epochs": "trainer.max_epochs",
+    "num_generations": "data.plan.group_size",
+    "num_iterations": "data.refresh_every",
+    "num_train_epochs": "trainer.max_epochs",
+    "output_dir": "trainer.default_root_dir",
+    "peft_config": "model.policy.lora",
+    "per_device_train_batch_size": "data.micro_batch",
+    "report_to": "trainer.logger",
+    "reward": "data.rewards",
+    "reward_funcs": "data.rewards",
+    "reward_weights": "data.rewards",
+    "rollout_batch_size": "data.plan.problems",
+    "save_steps": "trainer.callbacks",
+    "save_total_limit": "trainer.callbacks",
+    "seed": "seed_everything",
+    "system_prompt": "data.problems",
+    "temperature": "data.sampling.temperature",
+    "top_p": "data.sampling.top_p",
+    "train_batch_size": "data.micro_batch",
+    "train_dataset": "data.problems",
+    "use_vllm": "data.engine",
+    "warmup_ratio": "model.schedule.warmup",
+    "warmup_steps": "model.schedule.warmup",
+    "weight_decay": "model.optimizer.weight_decay",
+}
+"""Settings of GRPOTrainer, DPOTrainer, transformers' Trainer, verl and OpenRLHF."""
+
+LOGGERS = {
+    "wandb": "lightning.pytorch.loggers.WandbLogger",
+    "tensorboard": "lightning.pytorch.loggers.TensorBoardLogger",
+    "csv": "lightning.pytorch.loggers.CSVLogger",
+    "mlflow": "lightning.pytorch.loggers.MLFlowLogger",
+}
+"""Names by which ``report_to`` knows them."""
+
+
+def here(words: dict[str, str], word: str) -> str:
+    """A sentence that says what a word is called here; empty where it is none of theirs.
+
+    >>> here(KEYS, "num_generations")
+    ' Here it is data.plan.group_size.'
+    """
+    return f" Here it is {words[word]}." if word in words else ""
