@@ -13,6 +13,7 @@ _log = logging.getLogger(__name__)
 _MOST_NAMED = 5
 _LEAST_FAILURES = 8
 _LEAST_TIMEOUTS = 3
+_MOST_UNGRADED = 256
 _ROUNDING = 1e-9
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Rewards(Grader):
             name = _free(_name(what), self.weights)
             self.weights[name] = weight
             self._judges[name] = _Judge(what, name, deadline)
+        self._judged, self._applied = 0, False
         self._success: _Judge | None = None
         if success is not None and success not in self.weights and not isinstance(success, int | float):
             if isinstance(success, str) and "." not in success:
@@ -79,7 +81,24 @@ class Rewards(Grader):
         for index, case in enumerate(cases):
             scores = {name: scores[index] for name, scores in scored.items()}
             grades.append(self._sum(case, scores, said[index], verdicts[0][index] if verdicts else None))
+        self._check_that_some_apply(grades)
         return grades
+
+    def _check_that_some_apply(self, grades: Sequence[Grade]) -> None:
+        """Speak up where nothing was ever graded: most often a function in which ``return`` was forgotten."""
+        self._applied |= any(grade.reason != "not_applicable" for grade in grades)
+        before, self._judged = self._judged, self._judged + len(grades)
+        if self._applied or self._judged < _LEAST_FAILURES:
+            return
+        names = " and ".join(self.weights)
+        said = (
+            f"data.rewards: {names} gave None for all {self._judged} responses so far, which leaves them ungraded. A "
+            "function without `return` gives None; return a number wherever the reward applies."
+        )
+        if self._judged >= _MOST_UNGRADED:
+            raise ConfigError(said)
+        if before < _LEAST_FAILURES:
+            _log.warning(said)
 
     def _sum(self, case: Case, scores: Mapping[str, Score], said: Score, verdict: Grade | None) -> Grade:
         parts = {name: None if isinstance(score, Incident) else score for name, score in scores.items()}
@@ -118,8 +137,9 @@ class Rewards(Grader):
         raise ConfigError(
             f"data.rewards: {names} gave {reward:g} for problem {case.id!r}. Rewards may be any number, but "
             "outside [0, 1] say what counts as success, which accuracy and critical steps are made of: "
-            "Rewards(..., success=1.0), the least reward that does, or "
-            f"success={next(iter(self.weights))!r}, the name of one function."
+            "the least reward that does, Rewards(..., success=1.0), or "
+            f"success={next(iter(self.weights))!r}, the name of one function. In YAML:\n  data.rewards: {{class_path: "
+            "gpo_lightning.rewards.Rewards, init_args: {functions: my_module.my_reward, success: 1.0}}"
         )
 
 

@@ -107,6 +107,25 @@ def test_a_function_that_mostly_fails_stops_with_its_name_and_error() -> None:
         Rewards(broken).grade_all(CASES * 4)
 
 
+def test_a_function_without_return_is_told_of_and_then_stops_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    def forgot(completion: str) -> None:
+        float("4" in completion)
+
+    rewards = Rewards(forgot)
+    for _ in range(3):
+        assert {grade.reason for grade in rewards.grade_all(CASES * 4)} == {"not_applicable"}
+    assert [record.message for record in caplog.records] == [
+        "data.rewards: forgot gave None for all 8 responses so far, which leaves them ungraded. A function without "
+        "`return` gives None; return a number wherever the reward applies."
+    ]
+    with pytest.raises(ConfigError, match="gave None for all 280 responses so far"):
+        rewards.grade_all(CASES * 128)
+    seldom = Rewards(lambda level: 1.0 if level == 2 else None)
+    for _ in range(3):
+        seldom.grade_all(CASES)
+        seldom.grade_all([case for case in CASES if case.metadata["level"] == 1] * 128)
+
+
 def test_a_function_that_hangs_is_interrupted_even_where_it_catches_exceptions() -> None:
     begin = time.monotonic()
     grades = Rewards(hangs, deadline=0.2).grade_all(CASES)
