@@ -126,8 +126,8 @@ class TestSummary:
         assert after.state_dict()["training"] == before.state_dict()["training"] > 0
 
 
-nobody: Any = (None, None)
-"""In the place of a trainer and a module that are not asked for anything."""
+nobody: Any = None
+"""In the place of a trainer or a module that is not asked for anything."""
 
 
 def report(accuracy: float, n: int = 100) -> Report:
@@ -153,8 +153,8 @@ class TestBenchmarkEvaluation:
         before, after = BenchmarkEvaluation(), BenchmarkEvaluation()
         before.results = {"heldout": {"0": report(0.1), "10": report(0.5)}}
         checkpoint: Any = {}
-        before.on_save_checkpoint(*nobody, checkpoint)
-        after.on_load_checkpoint(*nobody, json.loads(json.dumps(checkpoint)))
+        before.on_save_checkpoint(nobody, nobody, checkpoint)
+        after.on_load_checkpoint(nobody, nobody, json.loads(json.dumps(checkpoint)))
         assert after.results == before.results
         assert list(after.results["heldout"]) == ["0", "10"]
 
@@ -187,10 +187,10 @@ class TestBenchmarkEvaluation:
         several[0].results, several[1].results = {"heldout": {"0": report(0.1)}}, {"hot": {"0": report(0.2)}}
         checkpoint: Any = {}
         for each in several:
-            each.on_save_checkpoint(*nobody, checkpoint)
+            each.on_save_checkpoint(nobody, nobody, checkpoint)
         again = [BenchmarkEvaluation(), BenchmarkEvaluation({"hot": None})]
         for each in again:
-            each.on_load_checkpoint(*nobody, checkpoint)
+            each.on_load_checkpoint(nobody, nobody, checkpoint)
         assert [each.results for each in again] == [each.results for each in several]
 
     def test_without_settings_it_asks_the_heldout_problems_as_the_data_module_says(self, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ class TestBenchmarkEvaluation:
 
     def test_its_own_settings_go_before_the_data_modules(self, tmp_path: Path) -> None:
         hot = Sampling(17, temperature=0.5)
-        benchmarks = {"z": ModularChains(3, heldout_size=9), "a": ModularChains(4, heldout_size=3)}
+        benchmarks: Any = {"z": ModularChains(3, heldout_size=9), "a": ModularChains(4, heldout_size=3)}
         evaluation = BenchmarkEvaluation(benchmarks, samples=8, sampling=hot, max_problems=4, k=[4, 1, 4])
         _, module = evaluated(tmp_path, [evaluation], "validate")
         asked = module.data.evaluated
@@ -235,7 +235,7 @@ class TestBenchmarkEvaluation:
     def test_choosing_problems_touches_no_random_state(self, tmp_path: Path) -> None:
         class Careless(ModularChains):
             def heldout(self) -> Any:
-                random.random(), np.random.rand(), torch.rand(1)
+                _ = random.random(), np.random.rand(), torch.rand(1)
                 return super().heldout()
 
         states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # type: ignore[union-attr]

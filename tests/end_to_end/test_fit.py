@@ -4,6 +4,7 @@ import json
 from contextlib import suppress
 from pathlib import Path
 from time import time
+from typing import Any
 
 import pytest
 import torch
@@ -60,9 +61,9 @@ def test_quickstart_with_vllm_leaves_what_it_promises(loss: str, tmp_path: Path)
     resolved = yaml.safe_load((directory / "config.yaml").read_text())
     assert resolved["model"]["loss"]["class_path"].endswith({"grpo": "GRPO", "dpo": "DPO"}[loss])
     assert "<gpo-explorer>" in (directory / "report.html").read_text()
-    incidents = EventAccumulator(str(directory)).Reload()
-    assert "steps/advantage" in incidents.Tags()["histograms"]
-    assert {"train/loss", "eval/heldout/accuracy", "rollouts/success_sample"} <= set(incidents.Tags()["scalars"])
+    tags: Any = EventAccumulator(str(directory)).Reload().Tags()
+    assert "steps/advantage" in tags["histograms"]
+    assert {"train/loss", "eval/heldout/accuracy", "rollouts/success_sample"} <= set(tags["scalars"])
 
     base = AutoModelForCausalLM.from_pretrained(resolved_base())
     adapted = PeftModel.from_pretrained(base, directory / "adapter")

@@ -127,7 +127,7 @@ def _points(folder: Path) -> list[tuple[str, int]]:
     """What a person sees in TensorBoard, which drops what a later session says it logs again."""
     events = EventAccumulator(str(run_directory(folder)), {"scalars": 0, "histograms": 0})
     events.Reload()
-    tags = events.Tags()
+    tags: Any = events.Tags()
     names = [(name, events.Scalars) for name in tags["scalars"]]
     names += [(name, events.Histograms) for name in tags["histograms"]]
     return [(name, event.step) for name, read in names for event in read(name) if name != "hp_metric"]
@@ -209,7 +209,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class SaysOnce(Callback):
     """Measures something in the first iteration only."""
 
-    def on_train_epoch_start(self, trainer: Any, pl_module: GPOModule) -> None:
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         if trainer.current_epoch == 0:
             pl_module.log("once", 1.0, on_step=False, on_epoch=True, batch_size=1)
 
