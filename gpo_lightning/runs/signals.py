@@ -9,6 +9,7 @@ finished is as safe.
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Callable
@@ -59,27 +60,56 @@ class StopSignals:
         self._before: dict[signal.Signals, Any] = {}
         self._over = threading.Event()
         self._since = 0.0
+        self._once = threading.RLock()
+        self._mouth: socket.socket | None = None
+        self._fd_before = -1
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
             for name in STOPPING:
                 if name is not signal.SIGHUP or signal.getsignal(name) is not signal.SIG_IGN:
                     self._before[name] = signal.signal(name, self._receive)
+            self._listen()
         return self
+
+    def _listen(self) -> None:
+        """Hear of signals while this thread waits in C, as for a rank that is stopped; Python would tell it later."""
+        ear, mouth = socket.socketpair()
+        mouth.setblocking(False)
+        self._mouth, self._fd_before = mouth, signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._hear, args=(ear,), name="gpo-signals", daemon=True).start()
+
+    def _hear(self, ear: socket.socket) -> None:
+        with ear:
+            while heard := ear.recv(1):
+                if heard[0] not in self._before:
+                    continue
+                again = self.received is not None and monotonic() - self._since > _SAME_PRESS
+                if again and heard[0] == signal.SIGINT:
+                    self._last_resort()
+                self._begin_to_stop(heard[0])
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
+        if self._mouth is not None:
+            signal.set_wakeup_fd(self._fd_before)
+            self._mouth.close()
         for name, handler in self._before.items():
             signal.signal(name, handler)
         self._before.clear()
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
-        if self.received is None:
-            self.received, self._since = signal.Signals(signum), monotonic()
+        self._begin_to_stop(signum)
+
+    def _begin_to_stop(self, signum: int) -> None:
+        """Once, from whichever thread knows of it first."""
+        with self._once:
+            first = self.received is None
+            if first:
+                self.received, self._since = signal.Signals(signum), monotonic()
+        if first:
             threading.Thread(target=self._wait, name="gpo-stop", daemon=True).start()
             self._forward(signum)
-        elif signum == signal.SIGINT and monotonic() - self._since > _SAME_PRESS:
-            threading.Thread(target=self._last_resort, name="gpo-stop-now", daemon=True).start()
 
     def _wait(self) -> None:
         if not self._over.wait(self._patience):

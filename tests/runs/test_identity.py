@@ -209,6 +209,17 @@ def test_a_run_that_waits_for_what_does_not_come_ends_soon_after_a_signal(name: 
     assert process.stdout.read() == "ended\n"
 
 
+def test_a_run_that_waits_in_c_for_what_does_not_come_ends_too() -> None:
+    """As in a collective with a rank that is stopped: Python runs no handler until the call returns."""
+    code = STOP.replace("{hangup}", "SIG_DFL").replace("threading.Event().wait()", "lock(mutex), lock(mutex)")
+    code = "import ctypes\nlock, mutex = ctypes.CDLL(None).pthread_mutex_lock, ctypes.create_string_buffer(64)\n" + code
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 75
+
+
 def test_a_second_ctrl_c_ends_a_run_at_once_and_one_that_comes_twice_does_not() -> None:
     code = STOP.replace("patience=0.5", "patience=60.0").replace("{hangup}", "SIG_DFL")
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
