@@ -67,6 +67,11 @@ class RolloutProgress(Callback):
             f"{curves:,} critical steps, {rollouts.counts['examples']:,} examples, {seconds:.1f} s of rollouts",
             highlight=False,
         )
+        if not rollouts.counts["examples"]:
+            outcomes = [{tree.samples[i].success for i in tree.trajectories} for tree in rollouts.trees]
+            uniform = graded and all(len(group) == 1 for group in outcomes if group)
+            why = ": in every group all responses are worth the same" if uniform else ""
+            self._console.print(f"Nothing to learn from in this iteration{why}.", highlight=False)
 
     def on_exception(self, trainer: Trainer, pl_module: "GPOModule", exception: BaseException) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         self.close()

@@ -233,7 +233,9 @@ class RolloutDataModule(EvaluationData):
         left_out = "; ".join(f"{count} left out ({reason})" for reason, count in self.problems.counts.items())
         rank_zero_info(f"Problems: {len(problems)} to learn from" + (f"; {left_out}" if left_out else ""))
         if not problems:
-            raise ConfigError("data.problems yields no training problems.")
+            held = len(self.problems.heldout())
+            all_of_them = f" All {held} are held out: of one file, one row in ten is. Give more, or those apart."
+            raise ConfigError(f"data.problems yields no training problems.{all_of_them if held else ''}")
         return ProblemOrder(problems, self.plan, self.seed, self._rank, self._ranks)
 
     def explore(self, policy: Policy, iteration: int) -> Rollouts:

@@ -41,7 +41,10 @@ class Benchmark:
 
     def __post_init__(self) -> None:
         if not self.problems:
-            raise ConfigError(f"Benchmark {self.name!r} has no held-out problems to evaluate on.")
+            raise ConfigError(
+                f"Benchmark {self.name!r} has no held-out problems to evaluate on. Give some (of "
+                "few rows in one file none may be held out), or leave BenchmarkEvaluation out."
+            )
         if self.samples < 1 or any(not 1 <= k <= self.samples for k in self.k):
             raise ConfigError(
                 f"Benchmark {self.name!r}: k is {list(self.k)}, but {self.samples} responses are drawn to each "

@@ -172,6 +172,10 @@ def load(path: str) -> Any:
     try:
         found = import_module(module)
     except ImportError as error:
+        if error.name is not None and not f"{module}.".startswith(f"{error.name}."):
+            raise ConfigError(
+                f"data.rewards: module {module!r} of {path!r} imports {error.name!r}, which fails: {error}."
+            ) from error
         raise ConfigError(
             f"data.rewards: module {module!r} of {path!r} cannot be imported: {error}. It must lie in the folder the "
             "command runs in, or be installed."

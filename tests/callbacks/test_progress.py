@@ -10,16 +10,41 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
+from gpo_lightning.callbacks import RolloutProgress
 from gpo_lightning.callbacks.display import LiveBar, PlainLines
 from gpo_lightning.rollouts import Progress
-from tests.conftest import ROOT
+from tests.conftest import ROOT, tree_of
 from tests.end_to_end.conftest import SMALL, TRANSFORMERS, config
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@pytest.mark.parametrize(
+    ("rewards", "said"),
+    [
+        ((1.0, 1.0), "Nothing to learn from in this iteration: in every group all responses are worth the same."),
+        ((None, None), "Nothing to learn from in this iteration."),
+        ((1.0, 0.0), None),
+    ],
+)
+def test_an_iteration_that_teaches_nothing_says_so(
+    rewards: tuple[float | None, ...], said: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = tree_of([((3, number), 0, reward) for number, reward in enumerate(rewards)])
+    counts = {"examples": 0 if said else 2}
+    rollouts = SimpleNamespace(trees=[tree], counts=counts, seconds=SimpleNamespace(seconds={"sample": 1.0}))
+    trainer: Any = SimpleNamespace(is_global_zero=True, current_epoch=3)
+    module: Any = SimpleNamespace(data=SimpleNamespace(rollouts=rollouts))
+    RolloutProgress().on_train_epoch_start(trainer, module)
+    lines = " ".join(capsys.readouterr().err.split())
+    assert lines.startswith("Iteration 3: success")
+    assert lines.endswith(said or "1.0 s of rollouts")
 
 
 def wait_for(holds: Callable[[], bool], seconds: float = 20.0) -> bool:

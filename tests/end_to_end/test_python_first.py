@@ -74,8 +74,9 @@ def test_the_three_line_door(trainer: type[lightning.Trainer], tmp_path: Path) -
     ],
 )
 def test_what_is_no_policy_or_loss_is_refused_with_advice(arguments: dict[str, Any], named: str) -> None:
+    settings: dict[str, Any] = {"loss": GRPO(), **arguments}
     with pytest.raises(ConfigError, match=named):
-        GPOModule(**{"loss": GRPO(), **arguments})
+        GPOModule(**settings)
 
 
 def test_a_trainer_without_data_says_what_to_write() -> None:
@@ -116,3 +117,20 @@ def test_the_command_line_knows_its_version_and_takes_no_abbreviations(tmp_path:
     assert gpo(["--version"], tmp_path).stdout.startswith("gpo_lightning 0.")
     done = gpo(["fit", "--trainer.max_epoch=3"], tmp_path, check=False)
     assert "trainer has no key 'max_epoch'. Did you mean max_epochs?" in done.stderr
+
+
+def test_rows_that_are_all_held_out_say_so() -> None:
+    data = RolloutDataModule(problems=[{"prompt": f"{n}+1?", "answer": "2"} for n in range(60)], engine=Transformers())
+    held = [problem.prompt for problem in data.problems.heldout()]
+    data = RolloutDataModule(problems=[{"prompt": prompt, "answer": "2"} for prompt in held], engine=Transformers())
+    with pytest.raises(ConfigError, match=rf"no training problems. All {len(held)} are held out"):
+        _ = data.order
+
+
+def test_a_module_that_a_reward_needs_is_what_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "needy_rewards.py").write_text("import no_such_package\ndef close(completion): return 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"module 'needy_rewards' of .* imports 'no_such_package', which fails"):
+        RolloutDataModule(problems=ROWS, rewards="needy_rewards.close", engine=Transformers())
+    with pytest.raises(ConfigError, match=r"module 'no_such_rewards' of .* must lie in the folder"):
+        RolloutDataModule(problems=ROWS, rewards="no_such_rewards.close", engine=Transformers())
