@@ -1,6 +1,7 @@
 """The text each token adds, so that step boundaries found in text are token offsets."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import cast
 
 from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -48,3 +49,16 @@ def line_offsets(pieces: Sequence[str]) -> list[int]:
 
 def _decode(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
     return cast(str, tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+
+def step_texts(pieces: Sequence[str], boundaries: Sequence[int]) -> tuple[str, ...]:
+    """Text of each step; joined, they are the response's.
+
+    >>> step_texts(["a", "b\\n", "c"], (0, 2, 3))
+    ('ab\\n', 'c')
+
+    Args:
+        pieces: text that each token adds.
+        boundaries: ``[n + 1]`` token offsets of the steps.
+    """
+    return tuple("".join(pieces[begin:end]) for begin, end in pairwise(boundaries))

@@ -4,6 +4,7 @@ Samples, probes, resets and values live in the tree and nowhere else. Nothing he
 """
 
 from gpo_lightning.rollouts.loop import RolloutLoop, Rollouts
+from gpo_lightning.rollouts.named import NamedMistake
 from gpo_lightning.rollouts.occupancy import Occupancy
 from gpo_lightning.rollouts.parquet import TreeWriter, read_trees, write_trees
 from gpo_lightning.rollouts.plan import RolloutPlan
@@ -16,6 +17,7 @@ __all__ = [
     "Critical",
     "FirstMistake",
     "Frontier",
+    "NamedMistake",
     "Occupancy",
     "Progress",
     "ProgressListener",

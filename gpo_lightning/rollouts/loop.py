@@ -16,6 +16,7 @@ from gpo_lightning.engines import Engine, Sampling
 from gpo_lightning.engines.engine import remaining_tokens
 from gpo_lightning.problems import LabelledTrajectory, Problem, ProblemSource
 from gpo_lightning.problems.prompting import encode_prompt
+from gpo_lightning.rollouts.asking import Asking
 from gpo_lightning.rollouts.clock import Clock
 from gpo_lightning.rollouts.earlier import Earlier
 from gpo_lightning.rollouts.judge import Judge
@@ -206,6 +207,7 @@ class _Iteration:
         self._fresh: deque[tuple[int, Problem]] = deque()
         self._ended: dict[int, RolloutTree | None] = {}
         self._lent: dict[int, tuple[ProblemRoad, SearchJob]] = {}
+        self._asking: dict[int, ProblemRoad] = {}
 
     def explore(self, problems: Sequence[Problem], reserve: Sequence[Problem]) -> Rollouts:
         made = Rollouts([])
@@ -230,6 +232,8 @@ class _Iteration:
                 place += 1
                 if tree is not None:
                     yield tree
+        self._ask([self._asking[place] for place in sorted(self._asking)])
+        self._ended |= {place: way.tree for place, way in self._asking.items()}
         yield from (tree for _, tree in sorted(self._ended.items()) if tree is not None)
 
     def _take(self, in_flight: int) -> list[tuple[Draws, Road]]:
@@ -247,6 +251,9 @@ class _Iteration:
         yield from way.sample()
         if not way.mixed:
             self._replace()
+        if self._loop.starts.answer_tokens:
+            self._asking[place] = way
+            return
         job = way.job()
         if job.trajectories and self._balance is not None:
             self._lent[place] = (way, job)
@@ -282,6 +289,21 @@ class _Iteration:
         here, lent = set(map(id, taken)), {id(job.tree) for job in own}
         kept = [tree for tree in trees if id(tree) in here or id(tree) not in lent]
         return kept + [tree for tree in taken if id(tree) not in lent]
+
+    def _ask(self, ways: Sequence[ProblemRoad]) -> None:
+        """Ask the policy what the start states want to know, now that all have sampled, and go on by its answers."""
+        if not ways:
+            return
+        loop, asked = self._loop, [(way, question) for way in ways if (question := way.question()) is not None]
+        seed, limit = derive_seed(loop.seed, self._method.iteration, "questions"), loop.starts.answer_tokens
+        asking = Asking(loop.engine, loop.tokenizer, loop.sampling, limit, seed, self._counts, loop.listener)
+        answers = asking.answers([question for _, question in asked])
+        said = {id(way): answer for (way, _), answer in zip(asked, answers, strict=True)}
+        self._scheduler.seconds.add(asking.scheduler.seconds)
+        self._scheduler.put_off(len(ways))
+        self._scheduler.expected += len(ways)
+        roads = [(way.draws, way.reset(said.get(id(way)))) for way in ways]
+        self._scheduler.run(lambda in_flight: [roads.pop(0)] if roads else [])
 
     def _elsewhere(self, sampled: Sequence[RolloutTree]) -> list[RolloutTree]:
         """Trees of problems that were solved earlier, in the place of groups that found no start."""

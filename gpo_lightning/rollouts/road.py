@@ -7,15 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from random import Random
 
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from gpo_lightning.critical import SearchStrategy, Segmenter, Selector
 from gpo_lightning.critical.state import TrajectoryState, surprisals
-from gpo_lightning.critical.token_text import line_offsets, token_pieces
+from gpo_lightning.critical.token_text import line_offsets, step_texts, token_pieces
 from gpo_lightning.engines import Engine, Purpose
-from gpo_lightning.problems import LabelledTrajectory, ProblemSource
+from gpo_lightning.problems import LabelledTrajectory, Problem, ProblemSource
 from gpo_lightning.problems.checked import Checked
 from gpo_lightning.problems.prompting import encode_solution, encode_steps
 from gpo_lightning.rollouts.plan import RolloutPlan
@@ -138,9 +138,13 @@ class ProblemRoad:
             self._probe(searches)
         self._conclude(searches)
 
-    def reset(self) -> Road:
-        """Start groups where the method says."""
-        yield from self.start_at(self._starts())
+    def reset(self, answer: str | None = None) -> Road:
+        """Start groups where the method says, which may depend on the policy's ``answer`` to its question."""
+        yield from self.start_at(self._starts(answer))
+
+    def question(self) -> Problem | None:
+        """What the policy is asked before starts are chosen; ``None`` for nothing."""
+        return self._method.starts.question(self._attempts(None), self._draw("starts"))
 
     def start_at(self, prefixes: Iterable[Prefix]) -> Road:
         """Bring the group at every prefix to size; the probes made there are part of it."""
@@ -193,20 +197,31 @@ class ProblemRoad:
         for each, state, curve, step in zip(searches, states, values, critical, strict=True):
             tokens = self.tree.samples[each.index].tokens
             trials = tuple(node.trials for node in state.nodes)
-            pieces = self._pieces(tokens)
-            texts = tuple("".join(pieces[begin:end]) for begin, end in pairwise(each.boundaries))
+            texts = step_texts(self._pieces(tokens), each.boundaries)
             self.tree.curves.append(ValueCurve(tokens, each.boundaries, curve, step, trials, texts))
 
-    def _starts(self) -> list[Prefix]:
+    def _starts(self, answer: str | None) -> list[Prefix]:
         """Where groups start beside the prompt."""
-        method = self._method
-        draw = derived_random(method.seed, method.iteration, "starts", self.tree.problem.id)
-        earlier = method.earlier.get(self.tree.problem.id)
-        attempts = Attempts(self.tree, self._boundaries, self._solution, self._first_wrong, self._counts, earlier)
-        prefixes = method.starts.prefixes(attempts, draw)
-        if not method.starts.searches:
+        starts = self._method.starts
+        prefixes = starts.prefixes(self._attempts(answer), self._draw("starts"))
+        if not starts.searches:
             self._counts["moved_group" if prefixes else "group_stays_at_prompt"] += 1
         return prefixes
+
+    def _draw(self, what: str) -> Random:
+        return derived_random(self._method.seed, self._method.iteration, what, self.tree.problem.id)
+
+    def _attempts(self, answer: str | None) -> Attempts:
+        return Attempts(
+            tree=self.tree,
+            boundaries=self._boundaries,
+            solution=self._solution,
+            first_wrong=self._first_wrong,
+            counts=self._counts,
+            earlier=self._method.earlier.get(self.tree.problem.id),
+            steps=lambda sample: step_texts(self._pieces(sample.tokens), self._boundaries(sample)),
+            answer=answer,
+        )
 
     def _solution(self) -> Sample | None:
         tokenizer, engine = self._method.tokenizer, self._method.engine

@@ -32,14 +32,20 @@ class Attempts:
         solution: gives the reference solution as a sample; ``None`` where there is none.
         first_wrong: token offset where the first wrong step of a response begins; ``None`` where all are right, or
             where the problem's steps cannot be checked.
+        counts: of what happens here.
+        earlier: a success of an earlier iteration at this problem.
+        steps: text of each step of a response.
+        answer: what the policy said to :meth:`StartStates.question`; ``None`` where nothing was asked or said.
     """
 
     tree: RolloutTree
-    boundaries: Callable[[Sample], tuple[int, ...]]
+    boundaries: Boundaries
     solution: Callable[[], Sample | None] = lambda: None
     first_wrong: Callable[[Sample], int | None] = lambda sample: None
     counts: Counter[str] = field(default_factory=Counter[str])
     earlier: Sample | None = None
+    steps: Callable[[Sample], tuple[str, ...]] = lambda sample: ()
+    answer: str | None = None
 
     @property
     def success(self) -> float | None:
@@ -80,6 +86,15 @@ class StartStates(ABC):
             attempts: at one problem.
             draw: random state of this problem and iteration.
         """
+
+    @property
+    def answer_tokens(self) -> int:
+        """Most tokens of an answer to :meth:`question`; 0 where nothing is asked."""
+        return 0
+
+    def question(self, attempts: Attempts, draw: Random) -> Problem | None:
+        """What the policy is asked before starts are chosen, by the same ``draw`` as :meth:`prefixes` gets."""
+        return None
 
     def elsewhere(
         self, places: int, earlier: Sequence[Earlier], boundaries: Boundaries, draw: Random
