@@ -236,9 +236,7 @@ def test_a_second_ctrl_c_ends_a_run_at_once_and_one_that_comes_twice_does_not() 
 
 def test_a_signal_that_is_ignored_stays_so() -> None:
     """As under ``nohup``: the run is meant to outlive its terminal."""
-    code = STOP.replace(
-        "import os, signal", "import os, signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nimport os"
-    )
+    code = STOP.replace("{hangup}", "SIG_IGN")
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "waiting\n"
