@@ -11,11 +11,12 @@ from typing import Literal
 
 from gpo_lightning.errors import DataError
 from gpo_lightning.problems.competition_math import MATH, boxed_once
-from gpo_lightning.problems.files import Row, read_rows
+from gpo_lightning.problems.files import read_rows
 from gpo_lightning.problems.problem import Problem
 from gpo_lightning.problems.problem_set import ProblemSet
 from gpo_lightning.problems.prompt_styles import Chat, Form, Prompting
 from gpo_lightning.problems.question import Question
+from gpo_lightning.problems.row import Row
 from gpo_lightning.rewards import Boxed, Grader, Number
 
 _ON_THE_HUB = {2024: ("HuggingFaceH4/aime_2024", "train"), 2025: ("math-ai/aime25", "test")}

@@ -17,11 +17,12 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from gpo_lightning.errors import ConfigError, DataError
-from gpo_lightning.problems.files import Row, is_local, read_file, read_rows
+from gpo_lightning.problems.files import is_local, read_file, read_rows
 from gpo_lightning.problems.problem import Problem
 from gpo_lightning.problems.problem_set import ProblemSet, choose
 from gpo_lightning.problems.prompt_styles import Chat, Form, Prompting
 from gpo_lightning.problems.question import Question
+from gpo_lightning.problems.row import Row
 from gpo_lightning.rewards import BigBenchHard, Grader, Phrase
 
 TASKS = (

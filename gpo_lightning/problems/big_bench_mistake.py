@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpo_lightning.errors import DataError
-from gpo_lightning.problems.files import Row, read_rows
+from gpo_lightning.problems.files import read_rows
 from gpo_lightning.problems.labelled import LabelledSource, LabelledTrajectory, seeded_part
 from gpo_lightning.problems.problem import Problem, ProblemSource
 from gpo_lightning.problems.problem_set import ProblemSet
 from gpo_lightning.problems.prompt_styles import Chat, Form, Prompting
 from gpo_lightning.problems.question import Question, written
+from gpo_lightning.problems.row import Row
 from gpo_lightning.rewards import BigBenchHard, Grader, Phrase
 
 DESCRIPTIONS = {

@@ -12,11 +12,12 @@ from functools import cached_property
 from itertools import chain, zip_longest
 
 from gpo_lightning.errors import ConfigError, DataError
-from gpo_lightning.problems.files import Row, read_rows
+from gpo_lightning.problems.files import read_rows
 from gpo_lightning.problems.problem import Problem
 from gpo_lightning.problems.problem_set import ProblemSet, choose
 from gpo_lightning.problems.prompt_styles import Chat, Form, Prompting
 from gpo_lightning.problems.question import Question, written
+from gpo_lightning.problems.row import Row
 from gpo_lightning.rewards import Boxed, Grader, Maths
 
 SUBJECTS = (

@@ -1,151 +1,30 @@
 """Rows from local files or from the hub, through one option: a path that exists is read, any other is a hub id.
 
-JSON Lines, JSON, CSV, TSV and Parquet, the first four also compressed (``train.jsonl.gz``). Every row knows where it
-stands, so that an error names file and line. Nothing here knows what the columns mean.
+JSON Lines, JSON, CSV, TSV and Parquet, the first four also compressed (``train.jsonl.gz``), and what
+``Dataset.save_to_disk`` wrote. Every row knows where it stands, so that an error names file and line. Nothing here
+knows what the columns mean.
 """
 
 import bz2
+import codecs
 import csv
 import gzip
+import io
 import json
 import lzma
-import math
 import zlib
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from decimal import Decimal
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, BinaryIO, cast
 
 from gpo_lightning.errors import ConfigError, DataError
-from gpo_lightning.problems.problem import Message
+from gpo_lightning.problems.row import Row
 
-_COMPRESSED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-_ROLES = ("system", "developer", "user", "assistant", "tool")
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 _LONGEST_FIELD = 2**31 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row: its columns, where it stands (``train.jsonl:17``), and the name of its file without suffix.
-
-    A column inside another one is named with a dot: ``reward_model.ground_truth``.
-    """
-
-    place: str
-    columns: Mapping[str, Any]
-    file: str = ""
-
-    def get(self, column: str) -> Any:
-        """What a column holds; ``None`` where there is none of that name."""
-        value = self.columns.get(column)
-        if column in self.columns or "." not in column:
-            return value
-        value = self.columns
-        for name in column.split("."):
-            value = cast(Any, value).get(name) if isinstance(value, Mapping) else None
-        return value
-
-    def text(self, column: str) -> str:
-        """A column as text; of a single chat turn, what is said in it.
-
-        Raises:
-            DataError: the row has no such column, nothing in it, or something that is neither text nor a number.
-        """
-        value = self._given(column)
-        if isinstance(value, list) and len(cast(list[Any], value)) == 1 and _is_turn(cast(list[Any], value)[0]):
-            value = self._said(column, cast(list[Any], value)[0], 1)
-        found = written_value(value)
-        if found is None:
-            raise DataError(
-                f"{self.place}: column {column!r} holds {_kind(value)}, which is neither text nor a finite number. "
-                "Name a column of text; of a column inside this one, the name is written with a dot."
-            )
-        if not found.strip():
-            raise self._empty(column)
-        return found
-
-    def optional(self, column: str) -> str:
-        """As :meth:`text`, but nothing where there is nothing."""
-        value = self.get(column)
-        return "" if value is None or (isinstance(value, str) and not value.strip()) else self.text(column)
-
-    def turns(self, column: str) -> tuple[Message, ...]:
-        """A column as the chat turns of a prompt; ``()`` where it holds none.
-
-        Raises:
-            DataError: a list that is not of chat turns, or whose last turn is the assistant's.
-        """
-        value = self.get(column)
-        if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-            return ()
-        if not all(_is_turn(turn) for turn in cast(Sequence[Any], value)):
-            raise DataError(
-                f"{self.place}: column {column!r} holds a list, but not of chat turns, each with role and content."
-            )
-        turns = tuple(
-            Message(str(turn["role"]), self._said(column, turn, number))
-            for number, turn in enumerate(cast(Sequence[Any], value), start=1)
-        )
-        if unknown := [turn.role for turn in turns if turn.role not in _ROLES]:
-            raise DataError(
-                f"{self.place}: column {column!r} has a turn of {unknown[0]!r}; roles are {', '.join(_ROLES)}."
-            )
-        if turns[-1].role == "assistant":
-            raise DataError(
-                f"{self.place}: column {column!r} ends with the assistant's turn, but it must end with what the policy "
-                "is to answer. Put that turn into a column of its own, and name it as `solution`."
-            )
-        return turns
-
-    def _said(self, column: str, turn: Any, number: int) -> str:
-        content: Any = turn["content"]
-        if isinstance(content, list):  # in parts, of which only text can be read
-            parts = cast(list[Any], content)
-            texts = [part.get("text") for part in parts if isinstance(part, Mapping) and part.get("type") == "text"]
-            kept = [text for text in texts if isinstance(text, str)]
-            content = "".join(kept) if len(kept) == len(parts) else parts
-        if not isinstance(content, str):
-            raise DataError(
-                f"{self.place}: column {column!r}: the content of turn {number} is {_kind(content)}, not text."
-            )
-        return content
-
-    def _given(self, column: str) -> Any:
-        value = self.get(column)
-        if value is None and column.split(".")[0] not in self.columns:
-            there = ", ".join(map(str, self.columns))
-            raise DataError(
-                f"{self.place}: no column {column!r}; there are: {there}. Check the path, or name the columns."
-            )
-        if value is None:
-            raise self._empty(column)
-        return value
-
-    def _empty(self, column: str) -> DataError:
-        return DataError(f"{self.place}: column {column!r} is empty. Mend the row or take it out.")
-
-
-def written_value(value: Any) -> str | None:
-    """Text, or a finite number as text; ``None`` for anything else.
-
-    >>> written_value(42), written_value("42"), written_value([42]), written_value(True)
-    ('42', '42', None, None)
-    """
-    if isinstance(value, str):
-        return value
-    number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
-    return str(value) if number and math.isfinite(value) else None
-
-
-def _is_turn(value: Any) -> bool:
-    return isinstance(value, Mapping) and isinstance(value.get("role"), str) and "content" in value
-
-
-def _kind(value: Any) -> str:
-    names: dict[type, str] = {list: "a list", dict: "columns of its own", bool: "true or false", type(None): "nothing"}
-    return names.get(type(value), f"{value!r}" if isinstance(value, float) else type(value).__name__)
 
 
 def is_local(path: str) -> bool:
@@ -169,7 +48,10 @@ def read_rows(path: str, split: str, subset: str | None = None, hub_split: str |
     """
     if not is_local(path):
         return _hub_rows(path, subset, hub_split or split)
-    files = _files(Path(path).expanduser(), split)
+    folder = Path(path).expanduser()
+    if any((folder / name).is_file() for name in ("dataset_dict.json", "state.json")):
+        return _saved_rows(folder, split)
+    files = _files(folder, split)
     return [row for file in files for row in read_file(file)]
 
 
@@ -182,10 +64,14 @@ def read_file(file: Path) -> list[Row]:
     form = _format(file)
     if form is None:
         known = ", ".join((*_READERS, ".parquet"))
-        raise DataError(f"{file}: unknown kind of file; it must end with {known}, or .gz, .bz2 or .xz after that.")
+        raise DataError(
+            f"{file}: unknown kind of file; it must end with {known}, or {', '.join(_COMPRESSED)} after that."
+        )
     try:
         rows = list(_parquet(file) if form == ".parquet" else _READERS[form](file))
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error, lzma.LZMAError) as error:
+    except UnicodeDecodeError as error:
+        raise _not_text(file) from error
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{file}: cannot be read: {error}") from error
     if not rows:
         raise DataError(f"{file}: no rows.")
@@ -194,18 +80,51 @@ def read_file(file: Path) -> list[Row]:
 
 def _format(file: Path) -> str | None:
     """The suffix that tells how a file is read, without that of its compression; ``None`` for other files."""
-    suffix = Path(file.stem).suffix if file.suffix in _COMPRESSED else file.suffix
-    readable = suffix in _READERS or (suffix == ".parquet" and file.suffix == suffix)
-    return suffix if readable else None
+    packed = file.suffix.lower() in _COMPRESSED
+    suffix = (Path(file.stem).suffix if packed else file.suffix).lower()
+    return suffix if suffix in _READERS or (suffix == ".parquet" and not packed) else None
 
 
 def _stem(file: Path) -> str:
-    return file.name.removesuffix(file.suffix).removesuffix(_format(file) or "")
+    name = file.stem if file.suffix.lower() in _COMPRESSED else file.name
+    return Path(name).stem if _format(file) else name
 
 
-def _open(file: Path, **how: Any) -> IO[str]:
-    """For reading text, uncompressed on the way; a byte order mark at the beginning is passed over."""
-    return _COMPRESSED.get(file.suffix, open)(file, "rt", encoding="utf-8-sig", **how)
+def _bytes(file: Path) -> BinaryIO:
+    """For reading, uncompressed on the way."""
+    match file.suffix.lower():
+        case ".gz":
+            return cast(BinaryIO, gzip.open(file))
+        case ".bz2":
+            return cast(BinaryIO, bz2.open(file))
+        case ".xz":
+            return cast(BinaryIO, lzma.open(file))
+        case ".zst":
+            import pyarrow as pa
+
+            return cast(BinaryIO, pa.input_stream(str(file), compression="zstd"))
+        case _:
+            return file.open("rb")
+
+
+def _open(file: Path, newline: str | None = None) -> IO[str]:
+    """For reading text; a byte order mark at the beginning tells the encoding, and is passed over."""
+    with _bytes(file) as opened:
+        wide = opened.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return io.TextIOWrapper(_bytes(file), "utf-16" if wide else "utf-8-sig", newline=newline)
+
+
+def _not_text(file: Path) -> DataError:
+    with _bytes(file) as opened:
+        for number, line in enumerate(opened, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return DataError(
+                    f"{file}:{number}: not UTF-8, at byte {error.start + 1} of the line. Write the file anew in UTF-8: "
+                    f"`iconv -f WINDOWS-1252 -t UTF-8 {file.name}`, if that is what it is in."
+                )
+    return DataError(f"{file}: not text in the encoding that its byte order mark names.")
 
 
 def _files(path: Path, split: str) -> list[Path]:
@@ -279,7 +198,11 @@ def _parsed(file: Path, line: int, text: str) -> Any:
 
 def _csv(file: Path, delimiter: str = ",") -> Iterator[Row]:
     with _open(file, newline="") as lines, _long_fields():
-        reader = csv.DictReader(lines, strict=True, delimiter=delimiter)
+        header = lines.readline()
+        if delimiter == "," not in header:  # as spreadsheets write where the comma is in numbers
+            delimiter = next((other for other in ";\t" if other in header), delimiter)
+        reader = csv.DictReader(chain([header] if header else [], lines), strict=True, delimiter=delimiter)
+        reader.fieldnames = _header(file, reader)
         while True:
             begin = reader.line_num + 1
             try:
@@ -291,6 +214,16 @@ def _csv(file: Path, delimiter: str = ",") -> Iterator[Row]:
             if None in columns or None in columns.values():
                 raise DataError(f"{file}:{begin}: not as many columns as the header has.")
             yield _row(file, max(begin, 2), columns)
+
+
+def _header(file: Path, reader: "csv.DictReader[str]") -> list[str]:
+    try:
+        names = [name.strip() for name in reader.fieldnames or ()]
+    except csv.Error as error:
+        raise DataError(f"{file}:1: not CSV: {error}") from error
+    if twice := [name for name, count in Counter(names).items() if count > 1 and name]:
+        raise DataError(f"{file}:1: two columns are named {twice[0]!r}. Rename one.")
+    return names
 
 
 def _tsv(file: Path) -> Iterator[Row]:
@@ -312,10 +245,21 @@ def _parquet(file: Path) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     try:
-        rows = pq.read_table(file).to_pylist()
+        table = pq.read_table(file)
     except pa.ArrowInvalid as error:
         raise DataError(f"{file}: not Parquet: {error}") from error
-    yield from (_row(file, number, columns) for number, columns in enumerate(rows, start=1))
+    yield from (_row(file, number, columns) for number, columns in enumerate(_listed(table), start=1))
+
+
+def _listed(table: Any) -> list[dict[str, Any]]:
+    """The rows of an Arrow table. Its narrow floats are the shortest numbers that round to them: .1 stays .1."""
+    import pyarrow as pa
+
+    narrow = [field.name for field in table.schema if field.type in (pa.float16(), pa.float32())]
+    for name in narrow:
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, name, table[name].cast(pa.float32()).cast(pa.string()).cast(pa.float64()))
+    return table.to_pylist()
 
 
 _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
@@ -325,6 +269,21 @@ _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".csv": _csv,
     ".tsv": _tsv,
 }
+
+
+def _saved_rows(folder: Path, split: str) -> list[Row]:
+    import datasets
+
+    try:
+        loaded = cast(Any, datasets).load_from_disk(str(folder))
+    except Exception as error:  # of Arrow, or of a folder that was cut short
+        raise DataError(f"{folder}: not a data set that `save_to_disk` wrote: {error}") from error
+    if isinstance(loaded, Mapping):
+        if split not in loaded:
+            raise DataError(f"{folder}: no {split} split; there are: {', '.join(map(str, loaded))}.")
+        loaded = cast(Any, loaded[split])
+    rows = _listed(loaded.with_format("arrow")[:])
+    return [Row(f"{folder}[{number}]", columns, folder.name) for number, columns in enumerate(rows)]
 
 
 def _hub_rows(path: str, subset: str | None, split: str) -> list[Row]:

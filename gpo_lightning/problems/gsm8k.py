@@ -10,11 +10,12 @@ import re
 from collections.abc import Sequence
 
 from gpo_lightning.errors import DataError
-from gpo_lightning.problems.files import Row, read_rows
+from gpo_lightning.problems.files import read_rows
 from gpo_lightning.problems.problem import Problem
 from gpo_lightning.problems.problem_set import ProblemSet
 from gpo_lightning.problems.prompt_styles import Chat, Form, Prompting
 from gpo_lightning.problems.question import Question
+from gpo_lightning.problems.row import Row
 from gpo_lightning.rewards import Boxed, Grader, Number
 
 _CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")

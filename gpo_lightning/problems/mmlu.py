@@ -10,11 +10,12 @@ from functools import cached_property
 from string import ascii_uppercase
 
 from gpo_lightning.errors import DataError
-from gpo_lightning.problems.files import Row, read_rows
+from gpo_lightning.problems.files import read_rows
 from gpo_lightning.problems.problem import Problem
 from gpo_lightning.problems.problem_set import ProblemSet, choose
 from gpo_lightning.problems.prompt_styles import Chat, Form, Prompting
 from gpo_lightning.problems.question import Question
+from gpo_lightning.problems.row import Row
 from gpo_lightning.rewards import Choice, Grader, Phrase
 
 _LOCAL_OPTIONS = ("choice0", "choice1", "choice2", "choice3")

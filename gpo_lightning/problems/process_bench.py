@@ -14,12 +14,13 @@ from typing import cast
 
 from gpo_lightning.errors import DataError
 from gpo_lightning.problems.decontaminated import normalised
-from gpo_lightning.problems.files import Row, read_rows
+from gpo_lightning.problems.files import read_rows
 from gpo_lightning.problems.labelled import LabelledSource, LabelledTrajectory, seeded_part
 from gpo_lightning.problems.problem import Problem, ProblemSource
 from gpo_lightning.problems.problem_set import ProblemSet
 from gpo_lightning.problems.prompt_styles import Chat, Form
 from gpo_lightning.problems.question import Question
+from gpo_lightning.problems.row import Row
 from gpo_lightning.rewards import Boxed, Grader, Maths
 from gpo_lightning.rewards.formats import boxes
 from gpo_lightning.rewards.maths import squeezed

@@ -4,16 +4,20 @@
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
+
 from gpo_lightning.errors import ConfigError, DataError
-from gpo_lightning.problems.files import Row, read_rows
+from gpo_lightning.problems.files import read_rows
 from gpo_lightning.problems.problem import Problem, ProblemSource
 from gpo_lightning.problems.prompt_styles import Chat, Form, Prompting
 from gpo_lightning.problems.question import Question, solution
+from gpo_lightning.problems.row import Row
 from gpo_lightning.problems.split import is_heldout
 from gpo_lightning.problems.table import Columns
 from gpo_lightning.rewards import Boxed, Grader, Maths, Number, Text
@@ -74,7 +78,7 @@ class Rows(ProblemSource):
     @property
     def has_answers(self) -> bool:
         """Whether every row to learn from has a gold answer."""
-        return all(row.get(self.columns.answer) is not None for row in self._train)
+        return all(row.optional(self.columns.answer) for row in self._train)
 
     def train(self) -> Sequence[Problem]:
         problems = self._problems["train"]
@@ -90,10 +94,16 @@ class Rows(ProblemSource):
     @cached_property
     def _problems(self) -> dict[str, list[Problem]]:
         splits = {"train": self._train, "heldout": self._heldout or []}
-        return {
-            split: [self._problem(f"{self.task}/{split}/{number}", row) for number, row in enumerate(rows)]
-            for split, rows in splits.items()
-        }
+        return {split: list(self._named(split, rows)) for split, rows in splits.items()}
+
+    def _named(self, split: str, rows: Sequence[Row]) -> Iterator[Problem]:
+        places: dict[str, str] = {}
+        for number, row in enumerate(rows):
+            problem = replace(self._problem(f"{self.task}/{split}/{number}", row), place=row.place)
+            if problem.id in places:
+                raise DataError(f"{row.place}: id {problem.id!r} stands already in {places[problem.id]}.")
+            places[problem.id] = row.place
+            yield problem
 
     def _problem(self, id: str, row: Row) -> Problem:
         names = self.columns
@@ -157,10 +167,18 @@ def _rows(given: object, argument: str, split: str) -> list[Row]:
     for number, columns in enumerate(cast(Iterable[Any], given)):
         if not isinstance(columns, Mapping):
             raise DataError(f"{argument}[{number}] is {columns!r:.60}, not a dict of columns. {_FORMS}.")
-        rows.append(Row(f"{argument}[{number}]", dict(cast(Mapping[str, Any], columns))))
+        own = {name: _native(value) for name, value in cast(Mapping[str, Any], columns).items()}
+        rows.append(Row(f"{argument}[{number}]", own))
     if not rows:
         raise ConfigError(f"{argument} has no rows. {_FORMS}.")
     return rows
+
+
+def _native(value: Any) -> Any:
+    """What numpy and torch hold as Python's own; a narrow float is the shortest number that rounds to it."""
+    if isinstance(value, np.floating):
+        return float(str(value))
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _asked(row: Row, column: str) -> dict[str, Any]:
@@ -181,7 +199,12 @@ def _asked(row: Row, column: str) -> dict[str, Any]:
 
 def _plain(columns: Mapping[str, Any]) -> dict[str, Any]:
     """Columns as rollouts can be written with: what JSON has no words for (dates, images) becomes text."""
-    return json.loads(json.dumps(columns, default=str))
+    return json.loads(json.dumps(columns, default=_written))
+
+
+def _written(value: Any) -> Any:
+    native = _native(value)
+    return str(value) if native is value else native
 
 
 def _text(problem: Problem) -> str:

@@ -11,12 +11,13 @@ from functools import cached_property
 from typing import Literal
 
 from gpo_lightning.errors import ConfigError, DataError
-from gpo_lightning.problems.files import Row, read_rows, written_value
+from gpo_lightning.problems.files import read_rows
 from gpo_lightning.problems.mmlu import multiple_choice
 from gpo_lightning.problems.problem import Problem
 from gpo_lightning.problems.problem_set import ProblemSet
 from gpo_lightning.problems.prompt_styles import Chat, Form, Prompting
 from gpo_lightning.problems.question import Question, written
+from gpo_lightning.problems.row import Row, written_value
 from gpo_lightning.problems.split import is_heldout
 from gpo_lightning.rewards import Boxed, Case, Choice, Grader, Maths, Number, Phrase, Text
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from gpo_lightning.errors import DataError
-from gpo_lightning.problems.files import Row, read_rows
+from gpo_lightning.problems.files import read_rows
 from gpo_lightning.problems.labelled import LabelledSource, LabelledTrajectory
 from gpo_lightning.problems.problem import Problem, ProblemSource
+from gpo_lightning.problems.row import Row
 from gpo_lightning.problems.rows import Rows
 from gpo_lightning.problems.table import Columns
 

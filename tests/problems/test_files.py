@@ -11,12 +11,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset, DatasetDict, Features, Value
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gpo_lightning.errors import ConfigError, DataError
 from gpo_lightning.problems import Message
-from gpo_lightning.problems.files import Row, read_file, read_rows
+from gpo_lightning.problems.files import read_file, read_rows
+from gpo_lightning.problems.row import Row
 
 ROWS = [{"question": "1 + 1?", "answer": "2"}, {"question": 'a, "b"\nc?', "answer": "3"}]
 
@@ -33,14 +35,45 @@ def test_all_kinds_of_file_give_the_same_rows(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "d.parquet")
     (tmp_path / "e.tsv").write_text('question\tanswer\n1 + 1?\t2\n"a, ""b""\nc?"\t3\n')
     jsonl(tmp_path / "f.json", ROWS)
+    (tmp_path / "g.csv").write_text(
+        'question; answer\n1 + 1?;2\n"a, ""b""\nc?";3\n'
+    )  # a spreadsheet's, in half of Europe
+    (tmp_path / "H.JSONL").write_bytes((tmp_path / "a.jsonl").read_text().encode("utf-16"))
     for name, opened in {"a.jsonl": gzip.open, "b.json": bz2.open, "c.csv": lzma.open}.items():
         suffix = {gzip.open: ".gz", bz2.open: ".bz2", lzma.open: ".xz"}[opened]
         with opened(tmp_path / (name + suffix), "wb") as packed:
             packed.write((tmp_path / name).read_bytes())
+    with pa.CompressedOutputStream(str(tmp_path / "c.csv.zst"), "zstd") as packed:
+        packed.write((tmp_path / "c.csv").read_bytes())
     names = [each.name for each in sorted(tmp_path.iterdir())]
-    assert len(names) == 9
+    assert len(names) == 12
     for name in names:
         assert [dict(row.columns) for row in read_file(tmp_path / name)] == ROWS, name
+
+
+def test_a_saved_data_set_is_read_as_it_was(tmp_path: Path) -> None:
+    saved = Dataset.from_list(
+        [{"question": "q", "answer": 0.1}], features=Features(question=Value("string"), answer=Value("float32"))
+    )
+    saved.save_to_disk(tmp_path / "one")
+    DatasetDict({"train": saved}).save_to_disk(tmp_path / "splits")
+    for folder in ("one", "splits"):
+        (row,) = read_rows(str(tmp_path / folder), "train")
+        assert dict(row.columns) == {"question": "q", "answer": 0.1}
+    with pytest.raises(DataError, match="no test split; there are: train"):
+        read_rows(str(tmp_path / "splits"), "test")
+
+
+def test_a_narrow_float_is_the_number_that_was_written(tmp_path: Path) -> None:
+    columns = {
+        "answer": pa.array([0.1, None], pa.float32()),
+        "half": pa.array([0.1, 2.0], pa.float32()).cast(pa.float16()),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    first, second = read_file(tmp_path / "x.parquet")
+    assert first.text("answer") == "0.1"
+    assert second.columns["answer"] is None
+    assert second.text("half") == "2.0"
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), min_size=1), min_size=1, max_size=5))
@@ -61,6 +94,7 @@ def test_any_text_survives_a_jsonl_file(tmp_path_factory: pytest.TempPathFactory
         ("x.csv", "a,b\n1,2\n3\n", r"x\.csv:3: not as many columns"),
         ("x.csv", "a,b\n1,2\n3,4,5\n", r"x\.csv:3: not as many columns"),
         ("x.csv", "a,b\n", r"x\.csv: no rows"),
+        ("x.csv", "a,b, a\n1,2,3\n", r"x\.csv:1: two columns are named 'a'"),
         ("x.parquet", "no parquet", r"x\.parquet: not Parquet"),
         ("x.txt", "a", r"x\.txt: unknown kind of file"),
     ],
@@ -71,9 +105,9 @@ def test_what_is_wrong_with_a_file_is_named_with_its_line(tmp_path: Path, name: 
         read_file(tmp_path / name)
 
 
-def test_bytes_that_are_no_text_are_an_error(tmp_path: Path) -> None:
-    (tmp_path / "x.jsonl").write_bytes(b'{"a": "\xff"}\n')
-    with pytest.raises(DataError, match="cannot be read"):
+def test_bytes_that_are_no_text_are_named_with_their_line_and_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_bytes('{"a": 1}\n{"a": "groß"}\n'.encode("latin-1"))
+    with pytest.raises(DataError, match=r"x\.jsonl:2: not UTF-8.*iconv"):
         read_file(tmp_path / "x.jsonl")
 
 
@@ -187,3 +221,25 @@ class TestTurns:
 
     def test_a_reply_in_one_turn_is_what_is_said_in_it(self) -> None:
         assert self.row({"role": "assistant", "content": "four"}).text("prompt") == "four"
+
+
+@pytest.mark.parametrize("spelled", [json.dumps, repr])
+def test_chat_turns_that_a_file_could_only_spell_are_turns(spelled: Any) -> None:
+    turns = [{"role": "user", "content": "it's 1 + 1?"}]
+    assert Row("x.csv:2", {"prompt": spelled(turns)}).turns("prompt") == (Message("user", "it's 1 + 1?"),)
+    with pytest.raises(DataError, match=r"x\.csv:2: column 'prompt' holds the spelling of a list"):
+        Row("x.csv:2", {"prompt": "[{'role': 'user', 'content': 'a'}\n {'role': 'user', 'content': 'b'}]"}).turns(
+            "prompt"
+        )
+
+
+def test_text_that_only_looks_like_a_list_stays_text() -> None:
+    for text in ("[{1, 2}, {3}]", '[{"a": 1}]', "[{x}]", "[{"):
+        assert Row("x", {"question": text}).turns("question") == ()
+        assert Row("x", {"question": text}).text("question") == text
+
+
+def test_tool_calls_are_never_left_out_in_silence() -> None:
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "", "tool_calls": [{"name": "f"}]}]
+    with pytest.raises(DataError, match="turn 2 has tool_calls, which are not read"):
+        Row("x:1", {"prompt": [*turns, {"role": "tool", "content": "3"}]}).turns("prompt")

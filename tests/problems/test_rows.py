@@ -5,13 +5,16 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from gpo_lightning.errors import GPOError
+from gpo_lightning.errors import DataError, GPOError
 from gpo_lightning.policy import PolicyConfig
 from gpo_lightning.problems import ModularChains, Rewarded, Rows
 from gpo_lightning.problems.rewarded import judged
 from gpo_lightning.problems.rows import problem_source
+from gpo_lightning.problems.table import Columns
 from gpo_lightning.rewards import Rewards
 
 ROWS = [{"prompt": f"{n} + 1 = ?", "answer": n + 1, "day": date(2026, 1, 1)} for n in range(50)]
@@ -70,3 +73,22 @@ def test_every_column_reaches_a_reward_function_even_through_a_file() -> None:
 def test_what_is_no_problem_set_is_refused_with_advice(given: Any, named: str) -> None:
     with pytest.raises(GPOError, match=named):
         judged(problem_source(given), None).train()
+
+
+def test_numbers_of_numpy_and_torch_are_numbers() -> None:
+    values = [np.int64(3), np.float32(0.1), np.float64(2.5), torch.tensor(4)]
+    rows = [{"prompt": "q", "answer": value, "also": np.arange(2), "n": value} for value in values]
+    problems = Rows(rows, heldout=rows).train()
+    assert [problem.answer for problem in problems] == ["3", "0.1", "2.5", "4"]
+    assert [problem.metadata["n"] for problem in problems] == [3, 0.1, 2.5, 4]
+    assert problems[0].metadata["also"] == [0, 1]
+
+
+def test_two_rows_of_one_id_are_refused() -> None:
+    rows = [{"id": "a", "prompt": "q", "answer": "1"}, {"id": "a", "prompt": "r", "answer": "2"}]
+    with pytest.raises(DataError, match=r"problems\[1\]: id 'a' stands already in problems\[0\]"):
+        Rows(rows, heldout=rows, columns=Columns(id="id")).train()
+
+
+def test_empty_answers_are_no_answers() -> None:
+    assert not Rows([{"prompt": "q", "answer": "1"}, {"prompt": "r", "answer": " "}]).has_answers
