@@ -150,8 +150,9 @@ def written_value(value: Any) -> str | None:
     """
     if isinstance(value, str):
         return value
-    number = isinstance(value, Real | Decimal) and not isinstance(value, bool)
-    return str(value) if number and math.isfinite(value) else None
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        return None
+    return str(value) if math.isfinite(value) else None
 
 
 def _is_turn(value: Any) -> bool:
