@@ -29,8 +29,8 @@ class Schedule:
     Args:
         name: one that transformers knows: ``linear``, ``cosine``, ``constant_with_warmup``, ``inverse_sqrt``, ...
         warmup: share of the run, 0 to 1, in which the learning rate rises to what the optimiser was given.
-        options: of the schedule, such as ``{min_lr_rate: 0.1}``; numbers of steps are shares of the run too, as in
-            ``{num_decay_steps: 0.2}``.
+        options: of the schedule, such as ``{min_lr_rate: 0.1}``; numbers of steps, and ``timescale``, are shares of
+            the run too, as in ``{num_decay_steps: 0.2}``; learning rates (``min_lr``, ``lr_end``) are what they are.
     """
 
     name: str = "cosine"
@@ -40,14 +40,22 @@ class Schedule:
     def __post_init__(self) -> None:
         if not 0 <= self.warmup <= 1:
             raise ConfigError(f"model.schedule.warmup is {self.warmup:g}; it is a share of the run, 0 to 1.")
+        for name, value in self.options.items():
+            if _is_share(name) and not (isinstance(value, int | float) and 0 <= value <= 1):
+                raise ConfigError(
+                    f"model.schedule.options.{name} is {value!r}; it is a share of the run, 0 to 1, for nobody knows "
+                    "the number of optimiser steps beforehand."
+                )
         self.factor()
 
-    def factor(self) -> Callable[[float], float]:
-        """From the share of the run that is done, 0 to 1, to the factor of the learning rate."""
-        options = {
-            name: round(value * _TICKS) if name.endswith("_steps") else value for name, value in self.options.items()
-        }
-        nothing = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    def factor(self, rate: float = 1.0) -> Callable[[float], float]:
+        """From the share of the run that is done, 0 to 1, to the factor of the learning rate.
+
+        Args:
+            rate: the learning rate that the optimiser was given.
+        """
+        options = {name: round(value * _TICKS) if _is_share(name) else value for name, value in self.options.items()}
+        nothing = torch.optim.SGD([torch.zeros(1)], lr=rate)
         try:
             made = get_scheduler(self.name, nothing, round(self.warmup * _TICKS), _TICKS, options or None)
         except (ValueError, TypeError) as error:
@@ -64,7 +72,11 @@ class Schedule:
             optimizer: whose learning rates are the highest ones.
             share: of the run that is done, whenever it is asked.
         """
-        return _ByShare(optimizer, self.factor(), share)
+        return _ByShare(optimizer, self.factor(float(optimizer.defaults["lr"])), share)
+
+
+def _is_share(option: str) -> bool:
+    return option.endswith("_steps") or option == "timescale"
 
 
 class _ByShare(LRScheduler):

@@ -30,11 +30,28 @@ def test_shapes_are_those_of_transformers() -> None:
         ({"name": "reduce_lr_on_plateau"}, r"model\.schedule"),
         ({"warmup": 3}, r"model\.schedule\.warmup is 3"),
         ({"options": {"colour": 1}}, r"model\.schedule: .*colour"),
+        ({"name": "warmup_stable_decay", "options": {"num_decay_steps": 20}}, r"num_decay_steps is 20; it is a share"),
+        ({"name": "inverse_sqrt", "options": {"timescale": 100}}, r"timescale is 100; it is a share"),
     ],
 )
 def test_what_is_no_schedule_is_refused_at_once(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Schedule(**settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("cosine_with_min_lr", {"min_lr": 1e-4}), ("polynomial", {"lr_end": 1e-4})]
+)
+def test_a_learning_rate_to_end_with_is_what_it_is(name: str, options: dict[str, Any]) -> None:
+    """transformers takes them for shares of the optimiser's own rate."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1e-3)
+    done = [0.0]
+    scheduler = Schedule(name, options=options).scheduler(optimizer, lambda: done[0])
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-3)
+    done[0] = 1.0
+    optimizer.step()
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-4)
 
 
 def test_only_one_sets_the_learning_rate() -> None:
