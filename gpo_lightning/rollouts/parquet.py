@@ -73,8 +73,8 @@ class TreeWriter:
     >>> path = Path(mkdtemp()) / "rollouts.parquet"
     >>> with TreeWriter(path) as writer:
     ...     writer.add(RolloutTree(Problem("p", "sums", "4", prompt="2 + 2 = "), (5, 6)))
-    >>> [tree.problem.id for tree in read_trees(path)]
-    ['p']
+    >>> len(list(read_trees(path)))
+    1
 
     Args:
         path: where the file will be; until then a hidden one beside it grows, which an exception removes.
