@@ -1,6 +1,6 @@
 """What is asked in an evaluation, and the served policy's responses to it."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -100,7 +100,6 @@ def respond(
     scheduler = Scheduler(engine, judge, sampling, seed, counts, "evaluation", listener)
     scheduler.expected = len(problems)
     trees = [RolloutTree(problem, encode_prompt(problem, tokenizer)) for problem in problems]
-    left = deque(trees)
 
     def road(draws: Draws) -> Road:
         if remaining_tokens(sampling, draws.tree.prompt, (), engine.capabilities.context) < 1:
@@ -109,11 +108,5 @@ def respond(
         draws.ask(Purpose.EVALUATION, (), samples)
         yield from draws.back()
 
-    def take(in_flight: int) -> list[tuple[Draws, Road]]:
-        if not left or in_flight >= scheduler.room:
-            return []
-        draws = scheduler.open(left.popleft())
-        return [(draws, road(draws))]
-
-    scheduler.run(take)
+    scheduler.run_all((draws, road(draws)) for draws in map(scheduler.open, trees))
     return trees, counts

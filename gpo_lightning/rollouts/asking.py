@@ -66,9 +66,9 @@ class Asking:
     def answers(self, questions: Sequence[Problem]) -> list[str | None]:
         """One answer to each; ``None`` where there was no room for it, or no tokens for the question."""
         opened = [self._open(question) for question in questions]
-        left = [(draws, _road(draws)) for draws in reversed(opened) if draws is not None]
-        self.scheduler.expected = len(left)
-        self.scheduler.run(lambda in_flight: [left.pop()] if left and in_flight < self.scheduler.room else [])
+        roads = [(draws, _road(draws)) for draws in opened if draws is not None]
+        self.scheduler.expected = len(roads)
+        self.scheduler.run_all(roads)
         return [draws.tree.samples[0].text if draws is not None and draws.tree.samples else None for draws in opened]
 
     def _open(self, question: Problem) -> Draws | None:

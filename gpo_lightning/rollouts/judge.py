@@ -12,9 +12,7 @@ from gpo_lightning.problems import Problem, ProblemSource
 from gpo_lightning.problems.problem import Response
 from gpo_lightning.problems.thoughts import Thoughts
 from gpo_lightning.rewards import Grade
-from gpo_lightning.rollouts.tree import RolloutTree, Sample
-
-Prefix = tuple[int, ...]
+from gpo_lightning.rollouts.tree import Prefix, RolloutTree, Sample
 
 
 @dataclass(frozen=True, slots=True)

@@ -302,8 +302,7 @@ class _Iteration:
         self._scheduler.seconds.add(asking.scheduler.seconds)
         self._scheduler.put_off(len(ways))
         self._scheduler.expected += len(ways)
-        roads = [(way.draws, way.reset(said.get(id(way)))) for way in ways]
-        self._scheduler.run(lambda in_flight: [roads.pop(0)] if roads else [])
+        self._scheduler.run_all((way.draws, way.reset(said.get(id(way)))) for way in ways)
 
     def _elsewhere(self, sampled: Sequence[RolloutTree]) -> list[RolloutTree]:
         """Trees of problems that were solved earlier, in the place of groups that found no start."""
@@ -315,27 +314,24 @@ class _Iteration:
         if ways:
             self._counts["recalled_group"] += sum(len(prefixes) for _, prefixes in ways)
             self._scheduler.expected += len(ways)
-            roads = [(way.draws, way.start_at(prefixes)) for way, prefixes in ways]
-            self._scheduler.run(lambda in_flight: [roads.pop(0)] if roads else [])
+            self._scheduler.run_all((way.draws, way.start_at(prefixes)) for way, prefixes in ways)
         return [way.tree for way, _ in ways]
 
     def _boundaries(self, sample: Sample) -> tuple[int, ...]:
         return self._loop.segmenter.boundaries(token_pieces(self._loop.tokenizer, sample.tokens), sample.logprobs)
 
     def examine(self, trajectories: Sequence[LabelledTrajectory]) -> Rollouts:
-        left, trees = deque(trajectories), list[RolloutTree]()
+        trees: list[RolloutTree] = []
         self._scheduler.expected = len(trajectories)
 
-        def take(in_flight: int) -> list[tuple[Draws, Road]]:
-            while left and in_flight < self._scheduler.room:
-                trajectory = left.popleft()
+        def roads() -> Iterator[tuple[Draws, Road]]:
+            for trajectory in trajectories:
                 way = self._way(trajectory.problem)
                 if way is not None:
                     trees.append(way.tree)
-                    return [(way.draws, way.examine(trajectory))]
-            return []
+                    yield way.draws, way.examine(trajectory)
 
-        self._scheduler.run(take)
+        self._scheduler.run_all(roads())
         return self._made(trees)
 
     def _way(self, problem: Problem) -> ProblemRoad | None:

@@ -7,8 +7,8 @@ from random import Random
 
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.problems import Message, Problem
-from gpo_lightning.rollouts.starts import Attempts, Prefix, StartStates
-from gpo_lightning.rollouts.tree import Sample
+from gpo_lightning.rollouts.starts import Attempts, StartStates
+from gpo_lightning.rollouts.tree import Prefix, Sample
 
 _NAMED = re.compile(r"step (\d{1,4})\.?", re.IGNORECASE)
 _ASKED = """The answer above is wrong. These are its steps:

@@ -22,10 +22,8 @@ from gpo_lightning.rollouts.plan import RolloutPlan
 from gpo_lightning.rollouts.scheduler import Draws, Road
 from gpo_lightning.rollouts.seeds import derived_random
 from gpo_lightning.rollouts.starts import Attempts, StartStates
-from gpo_lightning.rollouts.tree import RolloutTree, Sample, ValueCurve
+from gpo_lightning.rollouts.tree import Prefix, RolloutTree, Sample, ValueCurve
 from gpo_lightning.rollouts.work_queue import SearchJob
-
-Prefix = tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ it needs them. Nothing that a road does depends on when, or beside what, its con
 """
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from time import perf_counter
 
 from gpo_lightning.engines import Completion, Engine, Purpose, Request, Sampling
@@ -16,9 +17,8 @@ from gpo_lightning.rollouts.judge import Finished, Judge
 from gpo_lightning.rollouts.occupancy import Occupancy
 from gpo_lightning.rollouts.progress import Progress, ProgressListener
 from gpo_lightning.rollouts.seeds import derive_seed
-from gpo_lightning.rollouts.tree import RolloutTree, Sample
+from gpo_lightning.rollouts.tree import Prefix, RolloutTree, Sample
 
-Prefix = tuple[int, ...]
 Road = Generator[None]
 """What is done for one problem; yields to wait for continuations that it has asked for."""
 
@@ -164,6 +164,11 @@ class Scheduler:
         """Walk all roads to their ends."""
         for _ in self.polls(take):
             pass
+
+    def run_all(self, roads: Iterable[tuple[Draws, Road]]) -> None:
+        """Walk roads to their ends, and set out on the next one wherever the engine has room."""
+        left = iter(roads)
+        self.run(lambda in_flight: list(islice(left, 1)) if in_flight < self.room else [])
 
     def polls(self, take: Take) -> Iterator[None]:
         """Walk all roads to their ends, and pause after each poll of the engine for whoever wants what is finished."""

@@ -15,9 +15,8 @@ from typing import Literal
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.problems import Problem
 from gpo_lightning.rollouts.earlier import Earlier
-from gpo_lightning.rollouts.tree import RolloutTree, Sample
+from gpo_lightning.rollouts.tree import Prefix, RolloutTree, Sample
 
-Prefix = tuple[int, ...]
 Boundaries = Callable[[Sample], tuple[int, ...]]
 Source = Literal["reference", "success", "failure", "earlier"]
 

@@ -15,6 +15,8 @@ from gpo_lightning.problems import Problem
 from gpo_lightning.rewards.grader import success_of
 
 Tokens = tuple[int, ...]
+Prefix = Tokens
+"""Of a response: what continuations are drawn from."""
 
 
 @dataclass(frozen=True, slots=True)
