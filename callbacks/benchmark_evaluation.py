@@ -98,7 +98,7 @@ class BenchmarkEvaluation(Callback):
             return
         with isolate_rng():
             self._asked = self._choose(pl_module.data)
-        others = [other for other in _evaluations(trainer) if other is not self]
+        others = [other for other in evaluations_of(trainer) if other is not self]
         if twice := {name for other in others for name in other._names} & set(self._names):
             raise ConfigError(
                 f"Two BenchmarkEvaluation callbacks have a benchmark named {min(twice)!r}. Give one another name"
@@ -220,7 +220,7 @@ class BenchmarkEvaluation(Callback):
         directory = _directory(trainer)
         if trainer.is_global_zero:
             directory.mkdir(parents=True, exist_ok=True)
-            results = {name: moments for other in _evaluations(trainer) for name, moments in other.results.items()}
+            results = {name: moments for other in evaluations_of(trainer) for name, moments in other.results.items()}
             (directory / "results.json").write_text(json.dumps(_plain(results), indent=2))
             (directory / "results.md").write_text(markdown(results))
 
@@ -250,7 +250,8 @@ def _tell_callbacks(trainer: Trainer, scalars: dict[str, float]) -> None:
     trainer.callback_metrics.update({key: torch.tensor(value) for key, value in scalars.items()})
 
 
-def _evaluations(trainer: Trainer) -> list[BenchmarkEvaluation]:
+def evaluations_of(trainer: Trainer) -> list[BenchmarkEvaluation]:
+    """Those that stand side by side, in their order."""
     return [callback for callback in trainer.callbacks if isinstance(callback, BenchmarkEvaluation)]  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -13,7 +13,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from typing_extensions import override
 
-from gpo_lightning.callbacks.benchmark_evaluation import BenchmarkEvaluation
+from gpo_lightning.callbacks.benchmark_evaluation import evaluations_of
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.runs.atomic_checkpoint import AtomicCheckpointIO
 
@@ -101,7 +101,7 @@ class LastAndBest(ModelCheckpoint):
 
     def _measured(self, trainer: Trainer, iteration: int) -> _Measured | None:
         """What was measured after this iteration; ``None`` where nothing was."""
-        evaluations = [each for each in _callbacks(trainer) if isinstance(each, BenchmarkEvaluation)]
+        evaluations = evaluations_of(trainer)
         regular = [each for each in evaluations if each.every_n_epochs]
         if not regular and cast(Any, trainer).enable_validation:
             value = self._validated
@@ -167,8 +167,10 @@ def _is_lightnings_own(callback: Checkpoint) -> bool:
 
 
 def _keeps_newest(callback: Checkpoint) -> bool:
-    if not isinstance(callback, ModelCheckpoint) or isinstance(callback, LastAndBest):
-        return isinstance(callback, LastAndBest)
+    if isinstance(callback, LastAndBest):
+        return True
+    if not isinstance(callback, ModelCheckpoint):
+        return False
     of_iterations = bool(callback.every_n_epochs) and not callback.save_weights_only
     return bool(callback.save_last) or (of_iterations and callback.monitor is None and callback.save_top_k != 0)
 
