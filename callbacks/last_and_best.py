@@ -16,6 +16,7 @@ from typing_extensions import override
 from gpo_lightning.callbacks.benchmark_evaluation import evaluations_of
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.runs.atomic_checkpoint import AtomicCheckpointIO
+from gpo_lightning.whole_file import write_whole
 
 if TYPE_CHECKING:
     from gpo_lightning.module import GPOModule
@@ -145,10 +146,7 @@ class LastAndBest(ModelCheckpoint):
             return None
 
     def _note(self, measured: _Measured) -> None:
-        path = self._path("best").with_suffix(".json")
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(json.dumps(vars(measured)) + "\n")
-        partial.replace(path)
+        write_whole(self._path("best").with_suffix(".json"), json.dumps(vars(measured)) + "\n")
 
 
 def keep_last_and_best(trainer: Trainer) -> None:

@@ -7,6 +7,7 @@ from lightning import Callback, Trainer
 
 from gpo_lightning.callbacks.compute_log import CLOCKED
 from gpo_lightning.runs import run_directory
+from gpo_lightning.whole_file import write_whole
 
 if TYPE_CHECKING:
     from gpo_lightning.module import GPOModule
@@ -31,6 +32,4 @@ class MetricsLog(Callback):
             return
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / f"iteration-{trainer.current_epoch:04d}.json"
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({"step": trainer.global_step, **scalars}, indent=2))
-        partial.replace(path)
+        write_whole(path, json.dumps({"step": trainer.global_step, **scalars}, indent=2))

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from gpo_lightning.errors import ConfigError, StorageError
 from gpo_lightning.runs.checkpoint import newest_checkpoint
 from gpo_lightning.runs.identity import Identity
+from gpo_lightning.whole_file import write_whole
 
 IDENTITY = "run.json"
 CHECKPOINTS = "checkpoints"
@@ -104,12 +105,7 @@ class Run:
     def _write(self) -> None:
         content = {**self.identity.to_dict(), "finished": self._finished}
         content["worker"] = f"process {os.getpid()} on {socket.gethostname()}"
-        partial = self.folder / f".{IDENTITY}.partial"
-        with partial.open("w") as file:
-            file.write(json.dumps(content, indent=2))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.folder / IDENTITY)
+        write_whole(self.folder / IDENTITY, json.dumps(content, indent=2))
 
 
 def read_identity(folder: Path) -> dict[str, Any] | None:

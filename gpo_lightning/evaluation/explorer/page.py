@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from gpo_lightning.critical import TurnReader
 from gpo_lightning.evaluation.explorer.records import ProblemRecord, Record, Valued, read_turns, rewards
 from gpo_lightning.rollouts import RolloutTree
+from gpo_lightning.whole_file import write_whole
 
 SURE = 0.8
 """Least probability at which a step is called the turn."""
@@ -84,9 +85,7 @@ def write_page(
 ) -> None:
     """Write the explorer of some rollouts to a file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(page(trees, title, tokenizer), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, page(trees, title, tokenizer))
 
 
 def _blocks(records: Sequence[ProblemRecord]) -> tuple[list[list[Record]], list[tuple[int, int]]]:
