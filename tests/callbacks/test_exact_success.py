@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lightning import Trainer
 
 from gpo_lightning.callbacks import ExactSuccess
 from gpo_lightning.cli import main
@@ -29,7 +30,7 @@ def test_success_and_tokens_are_written_before_and_after_training(
 
 
 def test_problems_whose_steps_cannot_be_checked_are_refused() -> None:
-    trainer: Any = SimpleNamespace(current_epoch=0)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     module: Any = SimpleNamespace(data=SimpleNamespace(problems=ChainSum(train_size=1, heldout_size=1)))
     with pytest.raises(ConfigError, match="ChainSum cannot be checked"):
         ExactSuccess().on_fit_start(trainer, module)
