@@ -10,8 +10,7 @@ import sys
 import threading
 from types import FrameType
 
-_PATIENCE = 25.0
-"""Seconds to end by itself; an engine that hangs may not let it."""
+from gpo_lightning.stopping import PATIENCE, status_after, stopping_signals
 
 
 def main() -> None:
@@ -23,16 +22,15 @@ def main() -> None:
 
 
 def _handle(handler: object) -> None:
-    for name in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT):
-        if name is not signal.SIGHUP or signal.getsignal(name) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(name, handler)  # pyright: ignore[reportArgumentType]
+    for name in stopping_signals():
+        signal.signal(name, handler)  # pyright: ignore[reportArgumentType]
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
-    status = 130 if signum == signal.SIGINT else 75
+    status = status_after(signum)
     _handle(lambda again, _: os._exit(status) if again == signal.SIGINT else None)
     print(f"gpo: Stopped by {signal.Signals(signum).name}. Give the same command again.", file=sys.stderr, flush=True)
-    last_resort = threading.Timer(_PATIENCE, os._exit, [status])
+    last_resort = threading.Timer(PATIENCE, os._exit, [status])
     last_resort.daemon = True
     last_resort.start()
     sys.exit(status)

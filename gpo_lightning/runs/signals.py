@@ -21,27 +21,14 @@ from typing import Any
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from gpo_lightning.errors import Interrupted
-
-EXIT_CODE = 75
-"""``EX_TEMPFAIL`` of sysexits.h: not a failure of the program; try again later."""
-
-
-INTERRUPTED = 130
-"""128 + SIGINT, as shells say it."""
-
-STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)
-"""What schedulers, closed terminals and people send."""
-
-PATIENCE = 25.0
-"""Seconds to stop by itself: less than the half minute that clouds and schedulers give before they take the machine."""
-
+from gpo_lightning.stopping import PATIENCE, status_after, stopping_signals
 
 _SAME_PRESS = 1.0
 """Seconds in which one Ctrl-C reaches another rank twice: from the terminal, and forwarded."""
 
 
 class StopSignals:
-    """Within: the signals of :data:`STOPPING` ask the run to stop, but SIGHUP where it is ignored, as under ``nohup``.
+    """Within: the signals of :func:`~gpo_lightning.stopping.stopping_signals` ask the run to stop.
 
     Args:
         forward: told the signal, to hand it to the other ranks' processes.
@@ -66,9 +53,8 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            for name in STOPPING:
-                if name is not signal.SIGHUP or signal.getsignal(name) is not signal.SIG_IGN:
-                    self._before[name] = signal.signal(name, self._receive)
+            for name in stopping_signals():
+                self._before[name] = signal.signal(name, self._receive)
             self._listen()
         return self
 
@@ -118,7 +104,7 @@ class StopSignals:
     @property
     def status(self) -> int:
         """The exit status of a process that stopped as asked."""
-        return INTERRUPTED if self.received is signal.SIGINT else EXIT_CODE
+        return status_after(self.received)
 
     def check(self) -> None:
         """Stop here if a signal came.

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from gpo_lightning.runs.signals import EXIT_CODE
+from gpo_lightning.stopping import EXIT_CODE
 from tests.conftest import ROOT
 from tests.end_to_end.conftest import config, gpo, run_directory, summary
 from tests.end_to_end.test_fit import processes_in

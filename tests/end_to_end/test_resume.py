@@ -20,7 +20,7 @@ from gpo_lightning.module import GPOModule
 from gpo_lightning.rollouts import read_trees
 from gpo_lightning.runs.atomic_checkpoint import AtomicCheckpointIO
 from gpo_lightning.runs.checkpoint import read_checkpoint
-from gpo_lightning.runs.signals import EXIT_CODE
+from gpo_lightning.stopping import EXIT_CODE
 from tests.end_to_end.conftest import config, run_directory
 
 TINY = [
