@@ -46,7 +46,10 @@ def is_json(text: str) -> bool:
 
 
 _DIGITS = r"[0-9]{1,40}"
-_DECIMAL = rf"[+-]?[0-9]{{1,40}}+(?:,[0-9]{{1,40}}+)*+(?:\.{_DIGITS})?+(?:[eE][+-]?[0-9]{{1,3}})?+"
+# Without possessive quantifiers, which Python 3.11.2 gets wrong: what follows tells how to read on.
+_FRACTION = rf"(?:\.{_DIGITS})?(?:[eE][+-]?[0-9]{{1,3}})?"
+_DECIMAL = rf"[+-]?{_DIGITS}(?:,{_DIGITS})*{_FRACTION}"
+_PLAIN = rf"[+-]?{_DIGITS}{_FRACTION}"
 _FUNCTIONS = "sin|cos|tan|sec|csc|cot|sinh|cosh|tanh|asin|acos|atan|asinh|acosh|atanh|exp|log|sqrt|erf|Ei|Si|Ci|pi"
 _ALONE = r"(?<![\w.])(?:{})(?![\w.])"
 _NAME = _ALONE.format(f"{_FUNCTIONS}|[a-zA-Z]")
@@ -55,7 +58,7 @@ _COEFFICIENT = _ALONE.format(r"[0-9]{1,20}(?:\.[0-9]{1,20})?")
 number = _pattern(_DECIMAL)
 whole = _pattern(rf"[+-]?{_DIGITS}")
 fraction = _pattern(rf"{_DECIMAL}(?:\s?/\s?{_DIGITS})?")
-numbers = _pattern(rf"{_DECIMAL}(?:,\s{{0,3}}{_DECIMAL})*+")
+numbers = _pattern(rf"{_PLAIN}(?:,\s{{0,3}}{_PLAIN})*")
 complex_number = _pattern(r"[+-]?[0-9.]{1,20}[ij]?(?:\s?[+-]\s?[0-9.]{1,20}[ij]?)?|[+-]?[ij]")
 point = _pattern(r"\(?\s?[+-]?[0-9.]{1,20}\s?(?:,\s?[+-]?[0-9.]{1,20}\s?)?\)?\s?°?")
 arithmetic = _pattern(r"(?:[0-9 ().+-]|\*(?!\s*\*)|/){1,100}")
