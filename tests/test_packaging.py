@@ -4,9 +4,9 @@
 the tree a link shows them there; archives take the folders themselves, whichever way a wheel is built.
 """
 
+import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -37,8 +37,7 @@ def wheel_from_tree(archives: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel_from_sdist(archives: Path, source_distribution: Path) -> Path:
-    with tarfile.open(source_distribution) as archive:
-        archive.extractall(archives / "unpacked", filter="data")
+    shutil.unpack_archive(source_distribution, archives / "unpacked")  # tarfile's own filter is not in Python 3.11.2
     (unpacked,) = (archives / "unpacked").iterdir()
     return build(hatchling.build.build_wheel, unpacked, archives / "sdist")
 
