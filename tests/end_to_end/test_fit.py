@@ -31,7 +31,7 @@ def test_the_clock_of_a_run_is_the_one_on_the_wall(tmp_path: Path) -> None:
 
 @pytest.mark.vllm
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", ["grpo", "dpo"])
+@pytest.mark.parametrize("loss", ["grpo", pytest.param("dpo", marks=pytest.mark.long)])
 def test_quickstart_with_vllm_leaves_what_it_promises(loss: str, tmp_path: Path) -> None:
     done = gpo(["fit", *config("quickstart.yaml"), *config(f"loss/{loss}.yaml"), VLLM, *SMALL], tmp_path)
     assert "Engine: vllm (as configured)" in done.stdout + done.stderr
@@ -80,7 +80,7 @@ def resolved_base() -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", ["grpo", "ppo"])
+@pytest.mark.parametrize("loss", [pytest.param("grpo", marks=pytest.mark.long), "ppo"])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(loss: str, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
@@ -105,7 +105,9 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(loss: str, tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("loss", "trainer"), [("grpo", "ddp"), ("ppo", "ddp"), ("ppo", "fsdp2")])
+@pytest.mark.parametrize(
+    ("loss", "trainer"), [("grpo", "ddp"), pytest.param("ppo", "ddp", marks=pytest.mark.long), ("ppo", "fsdp2")]
+)
 def test_two_processes_learn_what_one_does(loss: str, trainer: str, tmp_path: Path) -> None:
     """All examples of the one iteration in one step: then ranks may not change the gradient, nor the adapter.
 
@@ -139,7 +141,7 @@ def test_two_processes_learn_what_one_does(loss: str, trainer: str, tmp_path: Pa
 
 
 @pytest.mark.vllm
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_rank_has_its_own_vllm(tmp_path: Path) -> None:
     gpo(["fit", *config("quickstart.yaml"), *config("trainer/ddp.yaml"), VLLM, *SMALL], tmp_path)
     found = summary(tmp_path)

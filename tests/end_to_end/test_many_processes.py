@@ -113,7 +113,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
     return run
 
 
-@pytest.mark.parametrize(("trainer", "rank"), [("fsdp2", 1), ("ddp", 0)])
+@pytest.mark.parametrize(("trainer", "rank"), [("fsdp2", 1), pytest.param("ddp", 0, marks=pytest.mark.long)])
 def test_a_killed_rank_ends_the_run_which_then_goes_on_where_it_was(
     trainer: str, rank: int, uninterrupted: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -145,6 +145,7 @@ def test_no_engine_outlives_a_killed_rank(rank: int, tmp_path: Path) -> None:
         assert run.ended(30) != 0
 
 
+@pytest.mark.long
 def test_where_one_rank_has_lost_the_rollouts_it_kept_all_make_new_ones(tmp_path: Path) -> None:
     """Ranks share their searches: one that searched alone would wait for ever."""
     twice = [*THREE, *config("trainer/ddp.yaml"), "--data.refresh_every=2"]
@@ -169,6 +170,7 @@ def test_a_rank_that_hangs_is_ended_too(tmp_path: Path) -> None:
     assert "Rank 1 (process" in run.said
 
 
+@pytest.mark.long
 def test_torchrun_starts_a_run_anew_whose_rank_was_killed(uninterrupted: Callable[[str], Path], tmp_path: Path) -> None:
     command = [*TORCHRUN, "--max-restarts=1", "-m", "gpo_lightning", *THREE, *config("trainer/torchrun.yaml"), *HERE]
     run = Running(command, tmp_path, TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")

@@ -352,6 +352,7 @@ def test_rollouts_learnt_from_twice_are_the_same_after_a_stop_between(
     assert_same(left(broken), left(whole))
 
 
+@pytest.mark.long
 def test_successes_of_earlier_iterations_are_found_again_after_a_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
