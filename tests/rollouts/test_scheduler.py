@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from gpo_lightning.critical import Bisect, ChangePoint, Exhaustive, SearchStrategy
-from gpo_lightning.engines import Completion, Purpose, Request, Scripted
+from gpo_lightning.engines import Completion, Purpose, Request, Sampling, Scripted
 from gpo_lightning.engines.engine import Capabilities
+from gpo_lightning.evaluation.benchmark import respond
 from gpo_lightning.problems import Problem
 from gpo_lightning.rollouts import Occupancy, Progress, RolloutPlan, Rollouts
-from tests.rollouts.test_loop import EOS, Pivots, explorer, pivot_policy
+from tests.rollouts.test_loop import EOS, Pivots, Words, explorer, pivot_policy
 
 
 class Slots(Scripted):
@@ -91,6 +92,14 @@ def test_a_problem_goes_on_while_others_are_still_sampled_and_the_engine_is_kept
     assert made.occupancy.slots == 12
     asked_by_one_problem = 2 * 6 * 4 + 2 * 6
     assert engine.most < 2 * 12 + asked_by_one_problem + PLAN.group_size, "and no more is asked than keeps it full"
+
+
+def test_evaluations_ask_no_more_than_keeps_the_engine_full() -> None:
+    source, engine = Pivots(), Slots(5, luck=0)
+    problems = source.train()[:12]
+    trees, _ = respond(engine, Words(), source, problems, Sampling(max_tokens=20), samples=3, seed=0)  # type: ignore[arg-type]
+    assert [len(tree.samples) for tree in trees] == [3] * 12
+    assert 2 * 5 <= engine.most < 2 * 5 + 3
 
 
 def test_trees_are_handed_on_in_order_while_others_are_under_way() -> None:
