@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, cast
+from typing import cast
 
 import torch
 from peft import LoraConfig, PeftModel
@@ -92,11 +92,17 @@ def parts_tied_embeddings(lora: LoraConfig, model: PreTrainedModel) -> bool:
     """Whether the adapter changes one of two embeddings that share their weight, which after that differ."""
     if not tied(model.config):
         return False
+    named = dict(model.named_modules())
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
-    names = [name for name, module in model.named_modules() if any(module is end for end in ends)]
-    saved = lora.modules_to_save or []
-    tokens = bool(cast(Any, lora.trainable_token_indices))
-    return tokens or any(_targets(lora, name) or name.rpartition(".")[2] in saved for name in names)
+    names = [name for name, module in named.items() if any(module is end for end in ends)]
+    if any(_targets(lora, name) for name in names):
+        return True
+    if lora.ensure_weight_tying:
+        return False
+    # Of trained tokens peft keeps the tie, unless the head is given tokens of its own.
+    tokens = lora.trainable_token_indices
+    apart = [*(lora.modules_to_save or []), *(tokens if isinstance(tokens, dict) and len(tokens) > 1 else [])]
+    return any(name == part or name.endswith(f".{part}") for name in names for part in apart)
 
 
 def only_merged(config: PolicyConfig) -> list[str]:

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy.config import PolicyConfig
 from gpo_lightning.policy.embedded import resolve_base
+from gpo_lightning.policy.intact import check_base
 
 _LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length")
 _UNBOUNDED = 1 << 20
@@ -61,9 +62,11 @@ def load_model(config: PolicyConfig, quantized: bool = True) -> PreTrainedModel:
     found = base_config(config)
     attention = None if config.attention == "auto" else config.attention
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, loaded = cast(Any, AutoModelForCausalLM).from_pretrained(
             resolve_base(config.base),
             config=found,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told, and refused, by name
             revision=config.revision,
             dtype=config.torch_dtype,
             attn_implementation=attention,
@@ -76,10 +79,11 @@ def load_model(config: PolicyConfig, quantized: bool = True) -> PreTrainedModel:
                 f"model.policy.attention is {attention!r}, which {config.base!r} cannot be loaded with: {error}"
             ) from error
         raise _not_loaded("model", config, error) from error
+    check_base(model, loaded, config.base)
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # bitsandbytes would pack its weights anew for CPU inference, after which no gradient goes through them.
-            cast(Any, module).support_avx512bf16_for_cpu = False
+            module.support_avx512bf16_for_cpu = False
     return cast(PreTrainedModel, model)
 
 

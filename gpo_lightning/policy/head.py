@@ -98,6 +98,11 @@ def find_head(model: PreTrainedModel) -> Head | None:
             raise ConfigError(
                 f"model.policy.base: {name} gives logits of shape {tuple(logits.shape)}, not one a token."
             )
+        if not bool(logits.isfinite().all()):
+            raise ConfigError(
+                f"model.policy.base: {name} answers a short text with logits that are no numbers. Its files are "
+                "damaged, or model.policy.dtype is too narrow for it."
+            )
         if not _causal(logits):
             raise ConfigError(
                 f"model.policy.base: {name} lets a token see those after it, so it cannot generate. Choose a causal "

@@ -24,7 +24,9 @@ from gpo_lightning.policy.base import context_of, load_model, load_tokenizer, ta
 from gpo_lightning.policy.config import PolicyConfig, no_adapter
 from gpo_lightning.policy.embedded import resolve_base
 from gpo_lightning.policy.head import find_head
+from gpo_lightning.policy.intact import check_adapter
 from gpo_lightning.policy.logprobs import Scored, picked_logprobs, token_logprobs
+from gpo_lightning.policy.lora_names import check_names
 from gpo_lightning.policy.modes import recompute, repeated_layers, still_base
 from gpo_lightning.policy.packing import Layout, pack
 from gpo_lightning.policy.sharding import gathered, shard, take_over
@@ -295,10 +297,15 @@ class Policy(nn.Module):
         self.tokenizer.save_pretrained(str(directory))
 
     def _model_weights(self) -> dict[str, Tensor]:
-        """What training changes in the model, the value head left out, by the model's own names."""
-        prefix = "model."
-        state = self.trainable_state().items()
-        return {name.removeprefix(prefix): value.detach().cpu() for name, value in state if name.startswith(prefix)}
+        """What training changes in the model, the value head left out, by all names the model has for it."""
+        prefix, state = "model.", self.trainable_state()
+        named = {parameter: name for name, parameter in self.named_parameters()}
+        # Of weights that are shared, parameters and state have one name, files of peft and transformers each of them.
+        return {
+            name.removeprefix(prefix): state[named[parameter]].detach().cpu()
+            for name, parameter in self.named_parameters(remove_duplicate=False)
+            if name.startswith(prefix) and named[parameter] in state
+        }
 
 
 def _write(model: PreTrainedModel, directory: Path) -> None:
@@ -330,14 +337,19 @@ def _with_adapter(model: PreTrainedModel, config: PolicyConfig) -> PreTrainedMod
     if config.adapter is not None:
         _note_another_base(config)
         try:
-            return PeftModel.from_pretrained(model, config.adapter, is_trainable=True)
+            adapted = PeftModel.from_pretrained(model, config.adapter, is_trainable=True)
+            check_adapter(adapted, config.adapter)
+        except ConfigError:
+            raise
         except Exception as error:  # damaged files, and files of somebody else's, make peft and torch fail in any way
             raise no_adapter(config.adapter, error) from error
+        return adapted
     if config.lora is None:
         return model
+    check_names(config.lora, model)
     try:
         return cast(PeftModel, get_peft_model(model, config.lora))
-    except (ValueError, NotImplementedError) as error:
+    except Exception as error:  # of peft, which fails in many ways at what it does not know
         raise ConfigError(
             f"model.policy.lora: {type(model).__name__} cannot have this adapter: {error} Change target_modules, or "
             "list what to leave alone in exclude_modules."

@@ -56,6 +56,37 @@ def test_embeddings_that_share_their_weight_no_longer_do(tmp_path: Path, targets
     assert only_merged(PolicyConfig(base=untied, lora=adapter(target_modules=targets))) == []
 
 
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize(
+    ("settings", "parted"),
+    [
+        ({"trainable_token_indices": [105, 107]}, False),
+        ({"trainable_token_indices": {"embed_tokens": [105, 107]}}, False),
+        ({"trainable_token_indices": {"lm_head": [105], "embed_tokens": [105]}}, True),
+        ({"modules_to_save": ["lm_head"]}, True),
+        ({"modules_to_save": ["embed_tokens", "lm_head"]}, True),
+    ],
+)
+def test_shared_embeddings_part_only_where_peft_parts_them(
+    tmp_path: Path, settings: dict[str, Any], parted: bool, together: bool
+) -> None:
+    base = write_model(tmp_path / "base", LlamaConfig(**LLAMA, tie_word_embeddings=True))
+    lora = adapter(ensure_weight_tying=together, **settings)
+    policy = Policy(PolicyConfig(base=base, lora=lora, dtype="float32"))
+    assert policy.unties == (parted and not together)
+    assert_merged_is_the_same(policy, tmp_path / "merged")
+    policy.export_adapter(tmp_path / "adapter")
+    again = Policy(PolicyConfig(base=base, adapter=str(tmp_path / "adapter"), dtype="float32")).eval()
+    assert torch.equal(own_logprobs(again.causal_lm), own_logprobs(policy.causal_lm))
+
+
+def test_settings_that_peft_cannot_join_are_no_traceback(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", LlamaConfig(**LLAMA))
+    lora = adapter(target_modules=["embed_tokens"], trainable_token_indices=[105])
+    with pytest.raises(ConfigError, match=r"model\.policy\.lora: LlamaForCausalLM cannot have this adapter"):
+        Policy(PolicyConfig(base=base, lora=lora))
+
+
 def assert_merged_is_the_same(policy: Policy, folder: Path) -> None:
     disturb(policy, size=0.2)
     policy.eval()
@@ -88,7 +119,7 @@ def test_trained_biases_leave_no_reference() -> None:
 
 
 def test_an_adapter_the_model_cannot_have_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"model\.policy\.lora: LlamaForCausalLM cannot have this adapter"):
+    with pytest.raises(ConfigError, match=r"model\.policy\.lora\.target_modules: .* no part called .no_such."):
         Policy(PolicyConfig(lora=adapter(target_modules=["no_such"])))
 
 

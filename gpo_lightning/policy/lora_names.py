@@ -1,0 +1,79 @@
+"""Names in the settings of a LoRA adapter that no part of the model has; peft passes most of them over in silence."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, cast
+
+from peft import LoraConfig
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from gpo_lightning.errors import ConfigError
+
+_KEY = "model.policy.lora"
+
+
+def check_names(lora: LoraConfig, model: PreTrainedModel) -> None:
+    """Refuse settings that name what the model does not have, so that less would be trained than was asked for.
+
+    ``exclude_modules`` may name what is not there: that trains nothing less.
+
+    Raises:
+        ConfigError: naming the key, the name, and the nearest that there is.
+    """
+    modules = [name for name, _ in model.named_modules() if name]
+    own = [name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))]
+    for key in ("target_modules", "modules_to_save"):
+        for name in _listed(getattr(lora, key)):
+            if not any(module == name or module.endswith(f".{name}") for module in modules):
+                raise _unknown(key, name, {each.rpartition(".")[2] for each in own})
+    for key in ("rank_pattern", "alpha_pattern"):
+        for pattern in cast("Mapping[str, int] | None", getattr(lora, key)) or {}:
+            if not any(_matches(pattern, module) for module in modules):
+                raise _unknown(key, pattern, {each.rpartition(".")[2] for each in own})
+    parameters = [name for name, _ in model.named_parameters()]
+    for name in _listed(lora.target_parameters):
+        if not any(parameter == name or parameter.endswith(f".{name}") for parameter in parameters):
+            raise _unknown("target_parameters", name, {".".join(each.split(".")[-2:]) for each in parameters})
+    _check_layers(lora, modules)
+    _check_tokens(lora, model)
+
+
+def _listed(names: Any) -> Sequence[str]:
+    """The names of a list; one string is a regular expression, or ``all-linear``, which peft checks."""
+    return [] if names is None or isinstance(names, str) else sorted(map(str, names))
+
+
+def _matches(pattern: str, module: str) -> bool:
+    """As peft looks for the rank of a layer."""
+    return re.match(rf"(.*\.)?({pattern})$", module) is not None
+
+
+def _unknown(key: str, name: str, there: Iterable[str]) -> ConfigError:
+    near = get_close_matches(name, list(there), n=1)
+    advice = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(sorted(there))}."
+    return ConfigError(f"{_KEY}.{key}: the base model has no part called {name!r}. {advice}")
+
+
+def _check_layers(lora: LoraConfig, modules: Sequence[str]) -> None:
+    wanted = lora.layers_to_transform
+    if wanted is None:
+        return
+    numbers = {int(part) for module in modules for part in module.split(".") if part.isdigit()}
+    for number in [wanted] if isinstance(wanted, int) else wanted:
+        if number not in numbers:
+            raise ConfigError(
+                f"{_KEY}.layers_to_transform: the base model has no layer {number}; its layers are 0 to "
+                f"{max(numbers, default=0)}."
+            )
+
+
+def _check_tokens(lora: LoraConfig, model: PreTrainedModel) -> None:
+    indices = lora.trainable_token_indices or []
+    rows = cast(Tensor, model.get_input_embeddings().weight).shape[0]
+    for index in (each for part in indices.values() for each in part) if isinstance(indices, dict) else indices:
+        if not 0 <= index < rows:
+            raise ConfigError(
+                f"{_KEY}.trainable_token_indices: there is no token {index}; the base model knows 0 to {rows - 1}."
+            )
