@@ -9,7 +9,8 @@ tokens behind a prefix of 100. Prints, and writes to benchmarks/results/train_st
 takes (median, least and most of interleaved rounds), loss-bearing tokens a second, and by how much memory rises.
 
 `--model` is `smollm2` or `tiny`, or a shape with random weights: `qwen2.5-1.5b`, `qwen2.5-7b`. `--layers 6` keeps the
-first six layers of it, for machines that have other things to do.
+first six layers of it, for machines that have other things to do. `--groups 8 --micro_tokens 512 2048` also
+cuts the step into passes of so many tokens, and of 8 examples.
 """
 
 import argparse
@@ -32,14 +33,14 @@ from gpo_lightning.experience.actions import ActionExample
 from gpo_lightning.experience.example import Example
 from gpo_lightning.experience.labelled import LabelledExample
 from gpo_lightning.experience.preference import PairExample
-from gpo_lightning.experience.schedule import by_context, by_length, schedule
 from gpo_lightning.losses import DPO, GRPO, KTO, Loss
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.policy.base import load_model, load_tokenizer
-from gpo_lightning.training import Scorer, TrainingStep
+from gpo_lightning.training import Scorer, TrainingStep, make_batches
 
 RESULTS = Path(__file__).parent / "results" / "train_step.json"
 LOSSES: dict[str, Loss] = {"grpo": GRPO(), "dpo": DPO(), "kto": KTO()}
+PACKINGS = {"tree": "tree", "padded": "none"}
 SHAPES: dict[str, dict[str, Any]] = {
     "qwen2.5-1.5b": {
         "hidden_size": 1536,
@@ -101,22 +102,25 @@ class Setting:
         )
 
 
-def ours(setting: Setting, packing: str) -> Callable[[], object]:
-    """One optimiser step of this trainer."""
+def ours(
+    setting: Setting, packing: str, micro_batch: int | None = None, micro_tokens: int | None = None
+) -> Callable[[], object]:
+    """One optimiser step of this trainer, in one pass or in passes of so many examples or tokens."""
     policy = Policy(replace(setting.config, packing=cast(Any, packing))).to(_device())
     loss = LOSSES[setting.loss]
     builder = loss.default_experience()
     examples = setting.examples
-    likeness = by_context if packing == "tree" else by_length
-    (micro_batch,) = schedule(examples, loss.weights, len(examples), 1, likeness=likeness)
     parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, 1e-5)
-    step = TrainingStep(Scorer(policy, loss, 1.0), loss, parameters)
+    scorer = Scorer(policy, loss, 1.0)
+    step = TrainingStep(scorer, loss, parameters)
+    size = micro_batch or len(examples)
+    batches = make_batches(examples, builder, scorer, size, -(-len(examples) // size), micro_tokens=micro_tokens)
 
     def run() -> None:
-        batch = micro_batch.collate(builder, policy.pad_id).to(_device())
-        step.backward(step.forward(batch))
-        step.judge()
+        for batch in batches:
+            step.backward(step.forward(batch.to(_device())))
+            step.judge()
         step.close(0)
         optimizer.step()
         optimizer.zero_grad()
@@ -205,10 +209,14 @@ def _trl_inputs(setting: Setting, trainer: Any) -> dict[str, Any]:
     return inputs
 
 
-def measure(setting: Setting, rounds: int, with_trl: bool) -> dict[str, Any]:
+def measure(setting: Setting, rounds: int, with_trl: bool, budgets: Sequence[int]) -> dict[str, Any]:
     runs = {"tree": ours(setting, "tree"), "padded": ours(setting, "none")}
     if with_trl:
         runs["trl"] = theirs(setting)
+    if budgets:
+        runs |= {f"{packing}, 8 examples": ours(setting, kind, 8) for packing, kind in PACKINGS.items()}
+    for most in budgets:
+        runs |= {f"{packing}, {most} tokens": ours(setting, kind, None, most) for packing, kind in PACKINGS.items()}
     memory = {name: round(peak_rise(run)) for name, run in runs.items()}
     taken = interleaved(runs, rounds)
     tokens = sum(example.tokens for example in setting.examples)
@@ -264,6 +272,7 @@ def main() -> None:
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--without-trl", action="store_true")
+    parser.add_argument("--micro_tokens", nargs="*", type=int, default=[], help="budgets by which to cut the step, too")
     options = parser.parse_args()
     torch.set_flush_denormal(True)  # a model that is cut short has odd probabilities; on a CPU tiny numbers take ages
     with_trl = not options.without_trl and find_spec("trl") is not None
@@ -275,7 +284,7 @@ def main() -> None:
     for case in options.cases:
         for loss in options.losses:
             setting = Setting(base, loss, case, options.dtype, options.groups, options.checkpointing)
-            rows.append(measure(setting, options.rounds, with_trl))
+            rows.append(measure(setting, options.rounds, with_trl, options.micro_tokens))
             print(json.dumps(rows[-1]), flush=True)
     options.results.parent.mkdir(exist_ok=True)
     options.results.write_text(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from lightning import Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader
@@ -67,6 +68,9 @@ class RolloutDataModule(EvaluationData):
         micro_batch: examples that go through the policy together. An optimiser step has ``micro_batch`` times
             ``trainer.accumulate_grad_batches`` times the number of ranks; an iteration, as many steps as its
             examples fill.
+        micro_tokens: most tokens that go through the policy together: what is computed, so that what packed rows
+            share counts once. A step has the same examples, and the same gradient, in as many passes as it takes;
+            ``null`` cuts it by ``micro_batch``.
         refresh_every: iterations between new rollouts; in between, the same ones are learnt from again.
         saved: Parquet file of rollouts (``gpo explore`` wrote it) to learn from instead of making new ones.
         evaluation: how tokens are drawn in evaluation; ``null`` means greedy, with the budget of ``sampling``.
@@ -95,13 +99,15 @@ class RolloutDataModule(EvaluationData):
         seed: int = 0,
         recovery: Recovery = Recovery(),
         rewards: AnyRewards = None,
+        micro_tokens: int | None = None,
     ) -> None:
         evaluation = (evaluation or Sampling(sampling.max_tokens, temperature=0.0)).checked("data.evaluation")
         super().__init__(judged(problems, rewards), evaluation, evaluation_samples, seed)
         self.plan = plan
         self.sampling = sampling.checked("data.sampling")
         self.segmenter, self.search, self.selector, self.starts = segmenter, search, selector, starts
-        self.micro_batch, self.refresh_every, self.saved = micro_batch, refresh_every, saved
+        self.micro_batch, self.micro_tokens = micro_batch, micro_tokens
+        self.refresh_every, self.saved = refresh_every, saved
         self.rollouts: Rollouts | None = None
         self._earlier = EarlierSuccesses()
         self._prompts: PromptCheck | None = None
@@ -117,19 +123,24 @@ class RolloutDataModule(EvaluationData):
         self._loader: tuple[int, DataLoader[OpaqueBatch[Batch]]] | None = None
         self._random_state: dict[str, Any] | None = None
         self._announced = False
+        self._accumulate: int | None = None
         if sampling.temperature <= 0:
             raise ConfigError(
                 "data.sampling.temperature must be positive: greedy rollouts of a group are all the same."
             )
         if micro_batch < 1 or refresh_every < 1:
             raise ConfigError("data.micro_batch and data.refresh_every must be at least 1.")
+        if micro_tokens is not None and micro_tokens < 1:
+            raise ConfigError(
+                f"data.micro_tokens is {micro_tokens}; it must be at least 1, or null to cut by data.micro_batch."
+            )
 
         self.save_hyperparameters(self._settings())
 
     def _settings(self) -> dict[str, Any]:
         """The arguments as plain values, for loggers."""
         names = ("problems", "plan", "sampling", "segmenter", "search", "selector", "starts", "micro_batch")
-        more = ("refresh_every", "saved", "evaluation", "evaluation_samples", "seed")
+        more = ("micro_tokens", "refresh_every", "saved", "evaluation", "evaluation_samples", "seed")
         arguments = {name: getattr(self, name) for name in (*names, *more)}
         arguments |= {"engine": self._made_by, "experience": self._experience}
         return shortened({name: plain(value) for name, value in arguments.items()})
@@ -143,6 +154,13 @@ class RolloutDataModule(EvaluationData):
             return
         cast(Any, trainer.lightning_module).loss.check_sampling(self.sampling)
         settle(trainer)
+        if self.micro_tokens is not None:
+            self._accumulate = trainer.accumulate_grad_batches
+            if any(isinstance(each, GradientAccumulationScheduler) for each in cast(Any, trainer).callbacks):
+                raise ConfigError(
+                    "data.micro_tokens decides how many batches make an optimiser step, and so does a "
+                    "GradientAccumulationScheduler in trainer.callbacks. Leave one of them out."
+                )
         self.directory = run_directory(trainer)
         self.journal_in(self.directory / JOURNAL)
         builder = self.builder(cast(Any, trainer.lightning_module).loss)
@@ -312,10 +330,13 @@ class RolloutDataModule(EvaluationData):
                 builder,
                 module.scorer,
                 self.micro_batch,
-                trainer.accumulate_grad_batches,
+                self._accumulate or trainer.accumulate_grad_batches,
                 lambda values, how: reduced(trainer, values, how),
                 trainer.precision_plugin.train_step_context,
+                self.micro_tokens,
             )
+        # Lightning asks for it anew at every batch.
+        trainer.accumulate_grad_batches = batches.accumulate
         return DataLoader(cast(Any, batches), batch_size=None, collate_fn=cast(Any, OpaqueBatch))
 
     def _make(self, builder: ExperienceBuilder, policy: Policy, iteration: int) -> Rollouts:
@@ -350,12 +371,18 @@ class RolloutDataModule(EvaluationData):
         )
 
     def on_exception(self, exception: BaseException) -> None:
-        self.close()
+        self._give_back()
 
     def teardown(self, stage: str) -> None:
-        self.close()
+        self._give_back()
         if isinstance(self._engine, JournaledEngine):
             self._engine.journal.clear()
+
+    def _give_back(self) -> None:
+        """End the engine, and leave the trainer as it was configured."""
+        if self._accumulate is not None and self.trainer is not None:
+            self.trainer.accumulate_grad_batches, self._accumulate = self._accumulate, None
+        self.close()
 
     def close(self) -> None:
         """End the engine; it starts again when it is needed."""

@@ -57,6 +57,7 @@ KEYS = {
     "output_dir": "trainer.default_root_dir",
     "peft_config": "model.policy.lora",
     "per_device_train_batch_size": "data.micro_batch",
+    "ppo_max_token_len_per_gpu": "data.micro_tokens",
     "report_to": "trainer.logger",
     "reward": "data.rewards",
     "reward_funcs": "data.rewards",

@@ -95,13 +95,20 @@ def pack(input_ids: Tensor, attention_mask: Tensor, packing: Packing) -> Tree | 
     """
     ids, kept = input_ids.cpu().numpy(), attention_mask.cpu().numpy().astype(bool)
     rows: list[Tokens] = [row[mask] for row, mask in zip(ids, kept, strict=True)]
-    order = sorted(range(len(rows)), key=lambda i: rows[i].tolist())
-    shared = [0, *(_common(rows[a], rows[b]) for a, b in pairwise(order))]
-    lengths = [len(rows[i]) for i in order]
-    cut, cost = _cheapest_cut(lengths, shared, packing)
-    if cost > _WORTHWHILE * _cost(len(rows), ids.shape[1], packing.balance):
-        return None
-    return _lay(rows, order, shared, cut, kept)
+    plan = _plan(rows, ids.shape[1], packing)
+    return plan and _lay(rows, plan, kept)
+
+
+def computed_tokens(rows: Sequence[Sequence[int]], packing: Packing | None) -> int:
+    """Tokens that go through the policy for rows at once, with what fills them up to the same length.
+
+    >>> rows = [(5, 6, 7, 1), (5, 6, 8, 9), (5, 6)]
+    >>> computed_tokens(rows, None), computed_tokens(rows, Packing(balance=1000, longest=64))
+    (12, 6)
+    """
+    width = max(map(len, rows))
+    plan = None if packing is None else _plan([np.array(row, dtype=np.int64) for row in rows], width, packing)
+    return len(rows) * width if plan is None else len(plan.cut) * plan.width
 
 
 def distinct_tokens(rows: Sequence[Sequence[int]]) -> int:
@@ -115,6 +122,26 @@ def distinct_tokens(rows: Sequence[Sequence[int]]) -> int:
     return sum(len(row) for row in ordered) - shared
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Rows in lexicographic order, what each has in common with the one before, and where packed rows begin."""
+
+    order: Sequence[int]
+    shared: Sequence[int]
+    cut: Sequence[int]
+    width: int
+
+
+def _plan(rows: Sequence[Tokens], padded: int, packing: Packing) -> _Plan | None:
+    """The cheapest way to pack rows; ``None`` where they cost as little one by one, ``padded`` tokens each."""
+    order = sorted(range(len(rows)), key=lambda i: rows[i].tolist())
+    shared = [0, *(_common(rows[a], rows[b]) for a, b in pairwise(order))]
+    cut, width, cost = _cheapest_cut([len(rows[i]) for i in order], shared, packing)
+    if cost > _WORTHWHILE * _cost(len(rows), padded, packing.balance):
+        return None
+    return _Plan(order, shared, cut, width)
+
+
 def _common(a: NDArray[Any], b: NDArray[Any]) -> int:
     """Tokens that two rows have in common from the first on."""
     least = min(len(a), len(b))
@@ -126,15 +153,15 @@ def _cost(rows: int, length: int, balance: float) -> float:
     return rows * length * (1 + length / balance)
 
 
-def _cheapest_cut(lengths: Sequence[int], shared: Sequence[int], packing: Packing) -> tuple[list[int], float]:
-    """Where packed rows begin, and what they cost. In lexicographic order, a row shares most with the one before."""
-    found: tuple[list[int], float] = ([0], float("inf"))
+def _cheapest_cut(lengths: Sequence[int], shared: Sequence[int], packing: Packing) -> tuple[list[int], int, float]:
+    """Where packed rows begin, how long they are, what they cost. A row shares most with the one before it in order."""
+    found: tuple[list[int], int, float] = ([0], 0, float("inf"))
     room = float(max(lengths))
     while room <= packing.longest:
         cut, width = _cut(lengths, shared, room)
         cost = _cost(len(cut), width, packing.balance)
-        if cost < found[1]:
-            found = cut, cost
+        if cost < found[-1]:
+            found = cut, width, cost
         if len(cut) == 1:
             break
         room *= 1.15
@@ -153,12 +180,9 @@ def _cut(lengths: Sequence[int], shared: Sequence[int], room: float) -> tuple[li
     return begins, widest
 
 
-def _lay(
-    rows: Sequence[Tokens], order: Sequence[int], shared: Sequence[int], cut: Sequence[int], kept: NDArray[np.bool_]
-) -> Tree:
-    bounds = [*cut, len(order)]
-    laid = [_Row.of([rows[i] for i in order[a:b]], shared[a:b]) for a, b in pairwise(bounds)]
-    width = max(len(row.tokens) for row in laid)
+def _lay(rows: Sequence[Tokens], plan: _Plan, kept: NDArray[np.bool_]) -> Tree:
+    order, width, bounds = plan.order, plan.width, [*plan.cut, len(plan.order)]
+    laid = [_Row.of([rows[i] for i in order[a:b]], plan.shared[a:b]) for a, b in pairwise(bounds)]
     tokens, depths, ends = (np.zeros((len(laid), width), dtype=np.int64) for _ in range(3))
     parents, places = np.zeros(len(laid) * width, dtype=np.int64), np.zeros(kept.shape, dtype=np.int64)
     ends[:] = np.arange(1, width + 1)  # an empty place sees itself, for a softmax over nothing is no number

@@ -145,7 +145,8 @@ class OOMSplit(NoSplit):
         self._count_incident("micro_batches_split")
         _LOG.warning(
             "Out of memory: a micro-batch of %d examples, %d tokens with padding, is cut into halves, and later ones "
-            "of its size as well; the gradient is the same. A data.micro_batch below %d avoids the failed attempts.",
+            "of its size as well; the gradient is the same. A data.micro_batch below %d, or a budget "
+            "(data.micro_tokens), avoids the failed attempts.",
             part.size,
             part.area,
             part.size,
@@ -175,8 +176,8 @@ def _without_cutting(batch: Batch) -> TrainingError:
     return TrainingError(
         f"Out of memory: a micro-batch of {batch.size} examples, {batch.area} tokens with padding, does not fit on one "
         "of several devices, which cannot cut theirs each for itself. Set data.micro_batch to "
-        f"{max(1, batch.size // 2)} and trainer.accumulate_grad_batches to twice what it is: the gradient is the same. "
-        "Then go on with --ckpt_path last."
+        f"{max(1, batch.size // 2)} and trainer.accumulate_grad_batches to twice what it is, or lower "
+        "data.micro_tokens: the gradient is the same. Then go on with --ckpt_path last."
     )
 
 

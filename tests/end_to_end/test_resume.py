@@ -28,6 +28,7 @@ TINY = [
     "--data.problems={class_path: gpo_lightning.problems.ModularChains, init_args: {steps: 3, heldout_size: 6}}",
     "--data.sampling.max_tokens=32",
     "--data.micro_batch=8",
+    "--data.micro_tokens=200",
     "--data.engine={class_path: gpo_lightning.engines.Transformers, init_args: {batch_size: 5}}",
     "--model.policy.lora.lora_dropout=0.1",
     "--trainer.max_epochs=2",

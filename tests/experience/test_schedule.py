@@ -1,8 +1,9 @@
 """How an iteration's examples become optimiser steps, on one rank and on several."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
+from itertools import chain, zip_longest
 from math import ceil
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from gpo_lightning.experience import Demonstrations, Row
 from gpo_lightning.experience.demonstration import Demonstration
 from gpo_lightning.experience.example import Example
-from gpo_lightning.experience.schedule import MicroBatch, schedule
+from gpo_lightning.experience.schedule import MicroBatch, cut_by_tokens, schedule
 
 
 def example(number: int, actions: int) -> Demonstration:
@@ -162,3 +163,48 @@ def test_the_first_micro_batch_of_a_step_knows_the_whole_step(drawn, micro_batch
     for first, *others in by_step(schedule(examples_of(drawn), tokens, micro_batch, accumulate), accumulate):
         assert first.step == (first.examples, *(batch.examples for batch in others))
         assert all(batch.step == () for batch in others)
+
+
+def padded(together: Sequence[Example]) -> int:
+    """Tokens of rows that are filled up to the longest."""
+    return len(together) * max(e.length for e in together)
+
+
+budgets = st.integers(1, 60)
+
+
+@given(lengths, budgets)
+def test_a_budget_of_tokens_takes_as_many_examples_as_fit_and_one_in_any_case(drawn, most: int) -> None:
+    examples = sorted(examples_of(drawn), key=lambda e: e.length)
+    pieces = cut_by_tokens(examples, most, padded)
+    assert list(chain.from_iterable(pieces)) == examples
+    for piece, later in zip_longest(pieces, pieces[1:]):
+        assert len(piece) == 1 or padded(piece) <= most
+        assert later is None or padded((*piece, later[0])) > most
+
+
+@given(lengths, sizes, sizes, budgets)
+def test_a_budget_of_tokens_leaves_every_step_its_examples_and_what_they_are_divided_by(
+    drawn, micro_batch: int, accumulate: int, most: int
+) -> None:
+    examples, cut = examples_of(drawn), partial(cut_by_tokens, most=most, computed=padded)
+    expected = by_step(schedule(examples, tokens, micro_batch, accumulate), accumulate)
+    batches = schedule(examples, tokens, micro_batch, accumulate, cut=cut)
+    steps = by_step(batches, len(batches) // len(expected))
+    assert [(learnt(step), step[0].normalisers) for step in steps] == [
+        (learnt(step), step[0].normalisers) for step in expected
+    ]
+    assert all(first.step == (first.examples, *(b.examples for b in others)) for first, *others in steps)
+
+
+def test_ranks_make_as_many_passes_as_the_one_that_needs_most() -> None:
+    spoken: list[int] = []
+
+    def highest(count: int) -> int:
+        spoken.append(count)
+        return 7 if len(spoken) == 2 else count
+
+    cut = partial(cut_by_tokens, most=8, computed=padded)
+    batches = schedule(examples_of([3, 3, 5]), tokens, 4, 1, highest=highest, cut=cut)
+    assert spoken == [1, 2]
+    assert [len(batch.examples) for batch in batches] == [2, 1, 0, 0, 0, 0, 0]

@@ -44,6 +44,7 @@ class Case:
     shares: tuple[int, int] = (2, 2)
     micro_batch: int = 32
     accumulate: int = 1
+    micro_tokens: int | None = None
     clip: float | None = None
     optimiser: Any = torch.optim.SGD
 
@@ -65,6 +66,9 @@ CASES = {
     "recomputed activations": Case(
         GRPO(TokenClip(0.2, 0.3)), FROM_PROMPT, replace(DOUBLE, gradient_checkpointing=True)
     ),
+    "cut by tokens, with more of them on one rank": Case(
+        DAPO(kl=KL(0.1)), FROM_PROMPT, shares=(3, 1), micro_batch=8, accumulate=3, micro_tokens=50
+    ),
     "every weight": Case(SFT(), Demonstrations(), replace(DOUBLE, lora=None)),
     "every weight, embeddings tied": Case(SFT(), Demonstrations(), replace(DOUBLE, base="TIED", lora=None)),
     "bfloat16 under a float32 adapter and head": Case(PPO(), FROM_PROMPT, replace(DOUBLE, dtype="bfloat16")),
@@ -75,7 +79,13 @@ class Given(RolloutDataModule):
     """Rollouts that need no engine; everything else is the real thing."""
 
     def __init__(self, case: Case) -> None:
-        super().__init__(ModularChains(), Transformers(), experience=case.experience, micro_batch=case.micro_batch)
+        super().__init__(
+            ModularChains(),
+            Transformers(),
+            experience=case.experience,
+            micro_batch=case.micro_batch,
+            micro_tokens=case.micro_tokens,
+        )
         self.case = case
 
     def _make(self, *_: Any) -> Rollouts:
@@ -117,7 +127,9 @@ class Started(GPOModule):
             self.policy.shard(mesh["data_parallel"])
 
 
-def learn(case: Case, tied: str, folder: Path, **trainer: Any) -> tuple[GPOModule, StepResult]:
+def learn(
+    case: Case, tied: str, folder: Path, callbacks: Sequence[Callback] = (), **trainer: Any
+) -> tuple[GPOModule, StepResult]:
     policy = replace(case.policy, base=tied) if case.policy.base == "TIED" else case.policy
     torch.manual_seed(0)
     module = Started(case.loss, policy, optimizer=lambda parameters: case.optimiser(parameters, lr=0.1))
@@ -127,7 +139,7 @@ def learn(case: Case, tied: str, folder: Path, **trainer: Any) -> tuple[GPOModul
         accumulate_grad_batches=case.accumulate,
         gradient_clip_val=case.clip,
         use_distributed_sampler=False,
-        callbacks=[learnt],
+        callbacks=[learnt, *callbacks],
         default_root_dir=folder,
         **trainer,
     ).fit(module, datamodule=Given(case))
