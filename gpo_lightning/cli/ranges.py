@@ -11,6 +11,9 @@ from gpo_lightning.cli.settings import Setting
 from gpo_lightning.cli.short_names import long_name
 from gpo_lightning.cli.signatures import NOTHING, signature
 from gpo_lightning.errors import ConfigError
+from gpo_lightning.trainer_arguments import complaint
+
+_SEEDS = 2**32
 
 
 @dataclass
@@ -34,9 +37,22 @@ def check_ranges(top: Mapping[str, Kind], settings: Sequence[Setting]) -> None:
     whole = _Group()
     for setting in settings:
         _set(whole, setting.key.split(".") if setting.key else [], _grouped(setting.value))
+    trainer = whole.arguments.get("trainer")
+    given = trainer.arguments if isinstance(trainer, _Group) else {}
+    said = {f"trainer.{name}": complaint(name, value) for name, value in given.items()}
+    for key, wrong in {"seed_everything": _wrong_seed(whole.arguments.get("seed_everything")), **said}.items():
+        if wrong is not None:
+            raise ConfigError(_with_place(wrong, [place for at, place in _places(settings) if at == key]))
     for key, kind in top.items():
         if key in ("trainer", "model", "data"):
             _value(key, whole.arguments.get(key, _Group()), kind, settings)
+
+
+def _wrong_seed(seed: Any) -> str | None:
+    """What is wrong with a seed, which numpy takes as well."""
+    if isinstance(seed, int) and not 0 <= seed < _SEEDS:
+        return f"seed_everything is {seed}, but takes a number from 0 to {_SEEDS - 1}."
+    return None
 
 
 def _grouped(value: Any) -> Any:
@@ -130,18 +146,26 @@ def _object(key: str, group: _Group, objects: Sequence[Object], settings: Sequen
         return object()
     except RefusedError as refused:
         said = str(refused) if refused.by == "ConfigError" else f"{key}: {refused}"
-        place = _place(key, said, settings)
-        raise ConfigError(said if place is None else f"{said.removesuffix('.')} ({place}).") from None
+        raise ConfigError(_with_place(said, _meant(key, said, settings))) from None
 
 
-def _place(key: str, said: str, settings: Sequence[Setting]) -> str | None:
-    """Where what a message speaks of was set last; where it names no key, what was set last of the object."""
-    places = [(_plain(at), setting.at(at)) for setting in settings for at in _keys(setting)]
-    inside = [(at, place) for at, place in places if at.startswith(f"{key}.")]
+def _with_place(said: str, places: Sequence[str]) -> str:
+    """A message with the last of some places, which is where a value was set that counts."""
+    first, stop, rest = said.partition(". ")
+    return f"{first.removesuffix('.')} ({places[-1]}).{stop and ' '}{rest}" if places else said
+
+
+def _meant(key: str, said: str, settings: Sequence[Setting]) -> list[str]:
+    """Where what a message speaks of was set; where it names no key, what was set of the object."""
+    inside = [(at, place) for at, place in _places(settings) if at.startswith(f"{key}.")]
     named = [(at, place) for at, place in inside if re.search(rf"\b{re.escape(at.rpartition('.')[2])}\b", said)]
     deepest = max((at.count(".") for at, _ in named), default=0)
-    found = [place for at, place in named if at.count(".") == deepest] or [place for _, place in inside]
-    return found[-1] if found else None
+    return [place for at, place in named if at.count(".") == deepest] or [place for _, place in inside]
+
+
+def _places(settings: Sequence[Setting]) -> list[tuple[str, str]]:
+    """Each key that was set, and where."""
+    return [(_plain(at), setting.at(at)) for setting in settings for at in _keys(setting)]
 
 
 def _plain(key: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any, cast
 from lightning import Trainer
 
 from gpo_lightning.errors import ConfigError
+from gpo_lightning.trainer_arguments import complaints
 
 _LIGHTNINGS_LOG_EVERY_N_STEPS = 50
 
@@ -16,15 +17,11 @@ def settle(trainer: Trainer) -> None:
     check would generate responses); and an epoch has too few optimiser steps to log every fiftieth.
 
     Raises:
-        ConfigError: the trainer was told to keep data for several epochs.
+        ConfigError: the trainer was told what means nothing here, such as to keep data for several epochs.
     """
     settings = cast(Any, trainer)
-    if settings.reload_dataloaders_every_n_epochs > 1:
-        raise ConfigError(
-            f"trainer.reload_dataloaders_every_n_epochs is {settings.reload_dataloaders_every_n_epochs}, but every "
-            "epoch has rollouts of its own. Leave it out; to learn from rollouts for several epochs, set "
-            "data.refresh_every."
-        )
+    if wrong := complaints(lambda name: getattr(trainer, name, None)):
+        raise ConfigError(wrong[0])
     settings.reload_dataloaders_every_n_epochs = 1
     settings._accelerator_connector.use_distributed_sampler = False
     settings.num_sanity_val_steps = 0

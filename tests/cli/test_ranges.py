@@ -21,6 +21,7 @@ from gpo_lightning.cli.signatures import signature
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.losses import parts
 from gpo_lightning.rewards import Maths
+from gpo_lightning.trainer_arguments import complaint
 
 VALUES = (-1, 0, 0.5, 1, 2, 40)
 ROOMS = (callbacks, critical, engines, experience, losses, parts, problems, rewards, rollouts, training)
@@ -110,7 +111,43 @@ WRONG: list[tuple[list[str], str]] = [
     (["--trainer.callbacks", "[{class_path: LastAndBest, init_args: {every_n_epochs: 0}}]"], "every_n_epochs is 0"),
     (["--trainer.callbacks", "[{class_path: TokenBudget, init_args: {tokens: 0}}]"], "TokenBudget.tokens is 0"),
     (["--data.problems.steps", "99"], "a chain has 1 to 26 operations"),
+    (["--seed_everything", "-1"], "seed_everything is -1, but takes a number from 0 to 4294967295 (--seed_everything)"),
+    (["--trainer.max_epochs", "-3"], "takes a number of iterations, or -1 for no end (--trainer.max_epochs)"),
+    (["--trainer.max_steps", "-2"], "trainer.max_steps is -2"),
+    (["--trainer.devices", "0"], "takes 1 or more, -1 for all, a list, or auto (--trainer.devices)"),
+    (["--trainer.num_nodes", "0"], "trainer.num_nodes is 0"),
+    (["--trainer.gradient_clip_val", "-1"], "takes 0 or more (--trainer.gradient_clip_val). Leave it out"),
+    (["--trainer.accumulate_grad_batches", "0"], "takes 1 or more micro-batches of an optimiser step"),
+    (["--trainer.check_val_every_n_epoch", "0"], "takes 1 or more iterations"),
+    (["--trainer.val_check_interval", "0"], "takes 1.0: the policy is validated between iterations"),
+    (["--trainer.limit_train_batches", "0.5"], "An iteration has as many batches as its rollouts give"),
+    (["--trainer.limit_train_batches", "0"], "takes a number of batches, 1 or more"),
+    (["--trainer.limit_val_batches", "2.5"], "or a share from 0.0 to 1.0"),
+    (["--trainer.overfit_batches", "1"], "set data.refresh_every"),
+    (["--trainer.fast_dev_run", "-1"], "takes true, false, or a number of batches"),
+    (["--trainer.log_every_n_steps", "0"], "trainer.log_every_n_steps is 0"),
+    (["--trainer.reload_dataloaders_every_n_epochs", "2"], "takes 1: every epoch has rollouts of its own"),
 ]
+
+LIGHTNINGS = [
+    ("devices", "auto"),
+    ("devices", [0, 1]),
+    ("devices", -1),
+    ("fast_dev_run", True),
+    ("limit_train_batches", 1.0),
+    ("limit_train_batches", 7),
+    ("limit_val_batches", 0),
+    ("max_epochs", None),
+    ("max_epochs", -1),
+    ("gradient_clip_val", 0.5),
+    ("val_check_interval", 1.0),
+    ("overfit_batches", 0.0),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), LIGHTNINGS)
+def test_lightnings_own_arguments_in_range_pass(name: str, value: object) -> None:
+    assert complaint(name, value) is None
 
 
 def refuse(*arguments: str) -> None:
