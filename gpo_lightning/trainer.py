@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADER
 
 from gpo_lightning.callbacks.last_and_best import keep_last_and_best
 from gpo_lightning.callbacks.logged import log_configuration
+from gpo_lightning.callbacks.monitored import check_monitored, not_logged
 from gpo_lightning.callbacks.rollout_progress import RolloutProgress
 from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.errors import ConfigError, Interrupted
@@ -81,6 +82,7 @@ class GPOTrainer(Subcommands):
         if self.progress_bar_callback is not None and not any(isinstance(c, RolloutProgress) for c in _callbacks(self)):
             _callbacks(self).append(RolloutProgress())
         keep_last_and_best(self)
+        check_monitored(self, model)
         with self._in_run(ckpt_path, run, resume_with or []) as begin:
             if self.settings and _first():
                 log_configuration(self.loggers, self.settings)
@@ -113,6 +115,8 @@ class GPOTrainer(Subcommands):
             except (Interrupted, SIGTERMException) as stop:
                 raise self._interrupted(datamodule, signals) from stop
             except Exception as error:
+                if (told := not_logged(error)) is not None:
+                    raise ConfigError(told) from error
                 if (lost := watch.explain(error)) is None:
                     raise
                 # Ranks that stop as asked do so one after the other, and the last ones find the others gone.
