@@ -75,7 +75,15 @@ def run_folder(given: str) -> Path:
     if runs:
         return max(runs, key=lambda run: int(re.sub(r"\D", "", run.name) or 0))
     if not path.exists():
-        raise ConfigError(f"there is no {given}. Give a run's folder, or options with two dashes (--config ...).")
+        key, equals, value = given.partition("=")
+        meant = f" Did you mean --{key} {value}?" if equals and "." in key else ""
+        raise ConfigError(
+            f"there is no {given}.{meant} Give a run's folder, or options with two dashes (--config ...)."
+        )
+    if path.is_file():
+        raise ConfigError(
+            f"{given} is a file, and a run is a folder. A configuration goes behind --config: --config {given}."
+        )
     raise ConfigError(f"{given} is no run's folder: there is no config.yaml in it.")
 
 

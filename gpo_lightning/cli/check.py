@@ -17,12 +17,16 @@ from gpo_lightning.cli.others_words import KEYS, here
 from gpo_lightning.cli.settings import Setting
 from gpo_lightning.cli.short_names import long_name
 from gpo_lightning.cli.signatures import NOTHING, Signature, is_a, is_protocol, signature
-from gpo_lightning.cli.sources import Found, Missing, find
+from gpo_lightning.cli.sources import Found, Missing, exists, find
 from gpo_lightning.cli.words import did_you_mean, listed
 from gpo_lightning.errors import ConfigError
 
+_NEEDED = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow", "CometLogger": "comet_ml"}
+"""Modules without which a logger of Lightning's cannot be made."""
+
 _SPECIFICATION = {"class_path", "init_args", "dict_kwargs"}
 _OURS = "gpo_lightning."
+_PARTS_OF_TRAINERS = ("lightning.pytorch.callbacks.", "lightning.pytorch.loggers.")
 _KNOWN = (_OURS, "lightning.", "torch.", "peft.", "transformers.", "bitsandbytes.")
 _NEARLY_EQUAL = 0.85
 _CONFIGURATIONS = (".yaml", ".yml", ".json")
@@ -138,8 +142,11 @@ class _Checker:
                 self._classes.pop(f"{key}.{number}", None)
                 self._value(f"{key}.{number}", item, lists[0].item, setting, f"{at}.{number}" if at else "")
         elif not _may_be_read(value, kinds):
+            if value == "" and setting.key:
+                raise ConfigError(f"{setting.place} needs a value: {key} takes {said(kind)}.")
             shown = json.dumps(value) if isinstance(value, bool | None) else repr(value)
-            raise ConfigError(f"{key} is {shown:.80}, but takes {said(kind)} ({setting.at(at)}).{_hint(value, kinds)}")
+            wanted = _wanted(objects) if isinstance(value, list) and objects else said(kind)
+            raise ConfigError(f"{key} is {shown:.80}, but takes {wanted} ({setting.at(at)}).{_hint(value, kinds)}")
 
     def _object(self, key: str, value: Mapping[str, Any], objects: Sequence[Object], setting: Setting, at: str) -> None:
         path = value.get("class_path")
@@ -176,10 +183,8 @@ class _Checker:
             names = [name for base in bases for name in _room(base)]
             # Only importing tells what short names other packages and the user's own modules bring along.
             if not names and bases and all(base.startswith(_OURS) for base in bases) and not Path(path).exists():
-                parameters = _joined([known for base in bases if (known := signature(base))]).parameters
-                wanted = f"takes a mapping with some of {listed(parameters)}" if parameters else "takes a class path"
-                raise ConfigError(f"{key} is {path!r}, but {wanted} ({where}).")
-            if self.foreign or not names or not all(base.startswith(_OURS) for base in bases):
+                raise ConfigError(f"{key} is {path!r}, but takes {_wanted(objects)} ({where}).")
+            if self.foreign or not names:
                 return path
             raise ConfigError(
                 f"{key}: there is no class {path!r} ({where}).{did_you_mean(path, names)}"
@@ -190,6 +195,8 @@ class _Checker:
             raise ConfigError(f"{key}: there is no {path} ({where}). {_missing(found, path)}")
         if not path.startswith(_KNOWN):
             self.foreign.append(path)
+        else:
+            _check_installed(key, path, where)
         known = [is_a(path, base) for base in bases]
         certain = isinstance(found, Found) and bases and len(bases) == len(objects)
         if certain and not any(is_protocol(base) for base in bases) and all(each is False for each in known):
@@ -252,7 +259,7 @@ def _may_be_read(value: Any, kinds: Sequence[Kind]) -> bool:
     if isinstance(value, str) and any(isinstance(each, Object | ListOf | MappingOf) for each in kinds):
         return not _names_a_class(value) or not any(isinstance(each, Object) for each in kinds)
     if not isinstance(value, str):
-        plain = isinstance(value, bool | int | float | None)
+        plain = isinstance(value, bool | int | float | list | None)
         return not plain and not all(isinstance(each, Scalar | OneOf) for each in kinds)
     try:
         again = get_loader("yaml")(value) if value.strip() else value
@@ -267,12 +274,25 @@ def _names_a_class(value: str) -> bool:
     return all(part.isidentifier() for part in value.split(".")) and not value.endswith(_CONFIGURATIONS)
 
 
+def _wanted(objects: Sequence[Object]) -> str:
+    """What one writes for an object."""
+    parameters = _joined([known for each in objects if each.path and (known := signature(each.path))]).parameters
+    return f"a mapping with some of {listed(parameters)}" if parameters else "a class path"
+
+
 def _room(base: str) -> list[str]:
     """Names of the classes of one of our kinds that its package exports."""
-    package = ".".join(base.split(".")[:2])
-    missing = find(f"{package}._") if base.startswith(_OURS) else None
-    there = missing.there if isinstance(missing, Missing) else ()
-    return [name for name in there if name != base.rpartition(".")[2] and is_a(f"{package}.{name}", base)]
+    if not base.startswith((_OURS, *_PARTS_OF_TRAINERS)):
+        return []
+    own = base.startswith(_OURS)
+    packages = [".".join(base.split(".")[: 2 if own else 3]), *([] if own else ["gpo_lightning.callbacks"])]
+    found = [(package, name) for package in packages for name in _names(package)]
+    return [name for package, name in found if name != base.rpartition(".")[2] and is_a(f"{package}.{name}", base)]
+
+
+def _names(package: str) -> tuple[str, ...]:
+    missing = find(f"{package}._")
+    return missing.there if isinstance(missing, Missing) else ()
 
 
 def _missing(missing: Missing, path: str) -> str:
@@ -288,6 +308,19 @@ def _missing(missing: Missing, path: str) -> str:
     return f"{missing.where} has no {missing.what}." + (
         f"\n  It has: {listed(missing.there)}." if missing.there else ""
     )
+
+
+def _check_installed(key: str, path: str, where: str) -> None:
+    """Refuse a class whose library is not there.
+
+    Raises:
+        ConfigError: it is not; the message says how it comes there.
+    """
+    name = path.rpartition(".")[2]
+    module = _NEEDED.get(name)
+    if module is not None and exists(module) is False:
+        command = f"pip install {module}" if module == "comet_ml" else f"pip install 'gpo-lightning[{module}]'"
+        raise ConfigError(f"{key}: {name} needs {module}, which is not installed: {command} ({where}).")
 
 
 def _hint(value: Any, kinds: Sequence[Kind]) -> str:

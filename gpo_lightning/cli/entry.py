@@ -12,6 +12,7 @@ from gpo_lightning.cli.arguments import prepared
 from gpo_lightning.cli.check import check
 from gpo_lightning.cli.commands import COMMANDS, CONFIGURED, help_text, keys_of, without_other_commands
 from gpo_lightning.cli.files import check_files
+from gpo_lightning.cli.functions import check_rewards
 from gpo_lightning.cli.others_words import COMMANDS as OTHERS_COMMANDS
 from gpo_lightning.cli.others_words import here
 from gpo_lightning.cli.ranges import check_ranges
@@ -89,6 +90,7 @@ def _configured(command: str, rest: Sequence[str], as_program: bool) -> None:
         foreign = check(keys_of(command), found)
         check_ranges(keys_of(command), found)
         check_files(command, found)
+        check_rewards(found)
     if as_program:
         sys.argv[1:] = [command, *arguments]  # which the other ranks of this machine are started with
     from gpo_lightning.cli.gpo_cli import run

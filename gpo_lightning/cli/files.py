@@ -18,11 +18,13 @@ def check_files(command: str, settings: Sequence[Setting]) -> None:
     Raises:
         ConfigError: a key that must be set is not; a file is missing, or cannot be what it should be.
     """
-    needed = [key for key in ("data.problems", "model.loss") if _last(settings, key) is None]
+    needed = [key for key in ("data.problems", "model.loss") if last_value(settings, key) is None]
     if needed:
+        asked = " Or ask one question: --question ... --answer ..." if command == "explore" else ""
         raise ConfigError(
-            f"gpo {command} needs {' and '.join(needed)}. Begin with a configuration, such as --config quickstart "
-            "(`gpo configs` lists those that come with the package), or with a project of your own: gpo new my_project."
+            f"gpo {command} needs {' and '.join(needed)}.{asked} Begin with a configuration, such as --config "
+            "quickstart (`gpo configs` lists those that come with the package), or with a project of your own: gpo new "
+            "my_project."
         )
     _check_checkpoint(command, settings)
     _check_saved(settings)
@@ -30,7 +32,7 @@ def check_files(command: str, settings: Sequence[Setting]) -> None:
 
 
 def _check_checkpoint(command: str, settings: Sequence[Setting]) -> None:
-    path = _last(settings, "ckpt_path")
+    path = last_value(settings, "ckpt_path")
     if path in ("best", "last") and command != "fit":
         raise ConfigError(
             f"--ckpt_path {path} is of a run, and none was named. Name it: gpo {command} RUN --ckpt_path {path}."
@@ -47,7 +49,7 @@ def _check_checkpoint(command: str, settings: Sequence[Setting]) -> None:
 
 
 def _check_saved(settings: Sequence[Setting]) -> None:
-    path = _last(settings, "data.saved")
+    path = last_value(settings, "data.saved")
     if not isinstance(path, str):
         return
     if not Path(path).is_file():
@@ -71,16 +73,16 @@ def _check_saved(settings: Sequence[Setting]) -> None:
 
 
 def _check_paths(settings: Sequence[Setting]) -> None:
-    run = _last(settings, "run")
+    run = last_value(settings, "run")
     if isinstance(run, str) and not Path(run).is_dir():
         raise ConfigError(f"--run: there is no folder {run}.")
-    makes = _last(settings, "warm_start.makes")
+    makes = last_value(settings, "warm_start.makes")
     for key in ("model.policy.base", "model.policy.adapter"):
-        path = _last(settings, key)
+        path = last_value(settings, key)
         if isinstance(path, str) and path != makes and _is_path(path) and not Path(path).expanduser().exists():
             raise ConfigError(f"{key}: there is no {path}. Give a directory that exists, or a hub id (owner/name).")
     for name in ("train", "heldout", "path"):
-        path = _last(settings, f"data.problems.{name}")
+        path = last_value(settings, f"data.problems.{name}")
         if isinstance(path, str) and _is_path(path) and not Path(path).expanduser().exists():
             raise ConfigError(
                 f"data.problems.{name}: there is no {path}. Give a path that exists, or a hub id (owner/name)."
@@ -91,7 +93,7 @@ def _is_path(text: str) -> bool:
     return text.startswith(("/", "./", "../", "~")) or Path(text).suffix in (".jsonl", ".json", ".csv", ".parquet")
 
 
-def _last(settings: Sequence[Setting], key: str) -> Any:
+def last_value(settings: Sequence[Setting], key: str) -> Any:
     """What a key was set to last; ``None`` where it was not."""
     found: Any = None
     for setting in settings:

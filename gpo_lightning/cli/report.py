@@ -2,9 +2,15 @@
 
 from collections.abc import Sequence
 
+from gpo_lightning.errors import ConfigError
+
 
 def report(arguments: Sequence[str]) -> None:
     """Draw the page of a run or a rollout file again."""
+    if not arguments:
+        raise ConfigError(
+            "gpo report needs a run's folder, or a file of rollouts: gpo report runs/quickstart/version_0."
+        )
     from jsonargparse import auto_cli
 
     from gpo_lightning.evaluation import explorer

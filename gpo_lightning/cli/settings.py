@@ -103,6 +103,8 @@ def read(given: str) -> Setting:
             mark = getattr(error, "context_mark", None) or mark
         line = "" if mark is None else f":{mark.line + 1}"
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        if "cannot start any token" in what and "\t" in text:
+            what = "a line begins with a tab, where YAML takes spaces only"
         raise ConfigError(f"{place}{line} is not YAML: {what}.{_shown(text, mark)}") from error
     value = {} if value is None or (isinstance(value, str) and node is None) else value
     if not isinstance(value, Mapping):

@@ -108,7 +108,7 @@ class RewardFunction:
     def _chosen(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """What the function asks for."""
         if missing := sorted(self._needed - set(arguments)):
-            near = get_close_matches(missing[0], list(arguments), 1)
+            near = get_close_matches(missing[0], sorted(set(arguments) - self._taken), 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ConfigError(
                 f"rewards: {self.name} asks for {missing[0]!r}, which rows do not have.{hint} There are: "
@@ -165,9 +165,10 @@ def load(path: str) -> Any:
 
         return SequenceClassifier(path)
     module, _, name = path.rpartition(".")
-    if not module:
+    if not module or name == "py" or ":" in path:
+        stem = path.partition(":")[0].removesuffix(".py")
         raise ConfigError(
-            f"data.rewards: {path!r} is no dotted path. Write module.function, for {path}.py: {path}.NAME"
+            f"data.rewards: {path!r} is no dotted path. Write module.function, for {stem}.py: {stem}.NAME"
         )
     try:
         found = import_module(module)

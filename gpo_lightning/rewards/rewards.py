@@ -15,6 +15,7 @@ _LEAST_FAILURES = 8
 _LEAST_TIMEOUTS = 3
 _MOST_UNGRADED = 256
 _ROUNDING = 1e-9
+_TURNS = "string indices must be integers"
 
 if TYPE_CHECKING:
     Function = str | Grader | Callable[..., Any]
@@ -184,9 +185,11 @@ class _Judge:
         if last is None or 2 * failed <= self._seen:
             return
         if failed >= _LEAST_FAILURES or overdue >= _LEAST_TIMEOUTS:
+            turns = " A completion is a text here, not a list of chat turns." if _TURNS in last.detail else ""
             raise ConfigError(
-                f"data.rewards: {self.name} failed on {failed} of {self._seen} responses, last with {last.detail}. A "
-                "reward is a finite number, or None where it does not apply. Try the function on a text by hand."
+                f"data.rewards: {self.name} failed on {failed} of {self._seen} responses, last with {last.detail}."
+                f"{turns} A reward is a finite number, or None where it does not apply. Try the function on a text by "
+                "hand."
             )
 
 

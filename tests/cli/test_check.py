@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import pytest
 import yaml
 
 from gpo_lightning import GPOCLI, GPOModule, GPOTrainer, RolloutDataModule
-from gpo_lightning.cli import main
+from gpo_lightning.cli import main, sources
 from gpo_lightning.cli.arguments import prepared
 from gpo_lightning.cli.check import check
 from gpo_lightning.cli.commands import COMMANDS as ALL_COMMANDS
 from gpo_lightning.cli.commands import CONFIGURED, keys_of
 from gpo_lightning.cli.entry import all_set
 from gpo_lightning.cli.files import check_files
+from gpo_lightning.cli.functions import check_rewards
 from gpo_lightning.cli.others_words import COMMANDS, KEYS
 from gpo_lightning.cli.ranges import check_ranges
 from gpo_lightning.cli.shipped import names
@@ -32,6 +34,7 @@ def checked(*arguments: str, command: str = "fit") -> list[str]:
     check(keys_of(command), found)
     check_ranges(keys_of(command), found)
     check_files(command, found)
+    check_rewards(found)
     return full
 
 
@@ -126,6 +129,11 @@ WRONG = [
     (["--trainer.callbacks+=gpo_lightning.callbacks.Missing"], "there is no gpo_lightning.callbacks.Missing"),
     (["--trainer.callbacks", "[{class_path: gpo_lightning.callbacks.RolloutLog, init_args: {page: 2}}]"], "page_every"),
     (["--data.engine", "VLM"], "Did you mean VLLM?"),
+    (["--data.plan", "[8, 8]"], "data.plan is [8, 8], but takes a mapping with some of problems, group_size"),
+    (["--trainer.logger", "Foo"], "There are: CSVLogger, CometLogger, MLFlowLogger, TensorBoardLogger, WandbLogger"),
+    (["--trainer.callbacks", "[Rolloutlog]"], "Did you mean RolloutLog?"),
+    (["--trainer.max_epochs"], "--trainer.max_epochs needs a value: trainer.max_epochs takes int or null"),
+    (["--trainer.precision", "17"], "trainer.precision is 17, but takes 64 or 32"),
     (["--data.problems", "./no.jsonl"], "there is no ./no.jsonl"),
     (["--data.saved", "no.parquet"], "data.saved: there is no file no.parquet"),
     (["--ckpt_path", "no/such.ckpt"], "--ckpt_path: there is no no/such.ckpt"),
@@ -135,6 +143,15 @@ WRONG = [
     (["--question", "why?"], "--question is an option of gpo explore, not of gpo fit"),
     (["one", "two"], "takes one run folder"),
     (["runs/nothing"], "there is no runs/nothing"),
+    (["trainer.max_epochs=3"], "Did you mean --trainer.max_epochs 3?"),
+    (["mine.yaml"], "mine.yaml is a file, and a run is a folder. A configuration goes behind --config"),
+    (["--data.rewards", "own.py"], "takes the dotted path of a function: own.NAME"),
+    (["--data.rewards", "own.py:right"], "takes the dotted path of a function: own.right"),
+    (["--data.rewards", "own"], "takes module.function: for own.py, own.NAME"),
+    (["--data.rewards", "own.rigth"], "own has no 'rigth'. Did you mean own.right?"),
+    (["--data.rewards", "[own.right, owm.right]"], "has no owm.py. Did you mean own?"),
+    (["--data.rewards", "{own.rihgt: 0.5}"], "own has no 'rihgt'"),
+    (["--data.rewards", "{class_path: gpo_lightning.rewards.Rewards, init_args: {functions: own.x}}"], "has no 'x'"),
 ]
 
 
@@ -143,6 +160,10 @@ def test_what_cannot_be_meant_is_refused_with_advice(
     arguments: list[str], said: str, parser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("mine.yaml").write_text("data: {}\n")
+    Path("own.py").write_text("raise SystemExit\ndef right(completion): return 1.0\n")
+    sources.source.cache_clear()
     with pytest.raises(ConfigError) as refused:
         checked(*QUICKSTART, *arguments)
     assert said in str(refused.value)
@@ -167,6 +188,13 @@ def test_commands_of_other_tools_are_known(word: str, ours: str) -> None:
     assert ours.split()[0] in (*ALL_COMMANDS, "--version")
 
 
+def test_a_logger_whose_library_is_missing_says_what_to_install() -> None:
+    if find_spec("comet_ml"):
+        pytest.skip("comet_ml is installed")
+    with pytest.raises(ConfigError, match=r"CometLogger needs comet_ml, which is not installed: pip install comet_ml"):
+        checked(*QUICKSTART, "--trainer.logger", "CometLogger")
+
+
 def test_commands_need_problems_and_a_loss() -> None:
     with pytest.raises(ConfigError, match=r"needs data\.problems and model\.loss\. Begin with .*--config quickstart"):
         checked()
@@ -186,7 +214,7 @@ def test_a_files_errors_name_file_and_line(tmp_path: Path) -> None:
     [
         ("model: [1, 2", "mine.yaml:1 is not YAML"),
         ("data:\n  plan: {problems: 3}\n   seed: 1\n", "mine.yaml:3 is not YAML"),
-        ("data:\n\tseed: 1\n", "mine.yaml:2 is not YAML"),
+        ("data:\n\tseed: 1\n", "mine.yaml:2 is not YAML: a line begins with a tab"),
         ("seed_everything: 1\ndata: {seed: 1}\nseed_everything: 2\n", "mine.yaml:3: seed_everything is set twice"),
         ("- 1\n", "is no configuration"),
         ("just words\n", "is no configuration"),
