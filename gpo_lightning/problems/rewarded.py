@@ -58,8 +58,8 @@ def judged(problems: AnyProblems, rewards: AnyRewards) -> ProblemSource:
         return Rewarded(source, grader)
     if isinstance(source, Rows) and not source.has_answers:
         raise ConfigError(
-            f"problems: rows have no {source.columns.answer!r}, so nothing can judge responses. Name the column "
-            "of gold answers, Rows(rows, columns=Columns(answer=...)), or give a reward function: "
-            "RolloutDataModule(problems=rows, rewards=my_reward)."
+            f"data.problems: rows have no {source.columns.answer!r}, so nothing can judge responses. There are: "
+            f"{', '.join(source.column_names)}. Name the column of gold answers, data.problems.columns.answer (in "
+            "Python Rows(rows, columns=Columns(answer=...))), or give a reward function, data.rewards."
         )
     return source

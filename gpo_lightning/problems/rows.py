@@ -64,6 +64,22 @@ class Rows(ProblemSource):
             train, heldout = splits["train"], splits.get("test") if heldout is None else heldout
         self._train = _rows(train, "problems", "train")
         self._heldout = None if heldout is None else _rows(heldout, "heldout", "test")
+        self._check_columns()
+
+    def _check_columns(self) -> None:
+        """A column that was named, and is in no row, would be taken for one that is empty.
+
+        Raises:
+            ConfigError: there is one.
+        """
+        for what, column in (("answer", self.columns.answer), ("solution", self.columns.solution)):
+            if column is None or column == getattr(Columns(), what):
+                continue
+            if all(row.get(column) is None for row in self._train):
+                raise ConfigError(
+                    f"data.problems.columns.{what} is {column!r}, but no row has such a column. There are: "
+                    f"{', '.join(self.column_names)}."
+                )
 
     @property
     def form(self) -> Form:
@@ -79,6 +95,11 @@ class Rows(ProblemSource):
     def has_answers(self) -> bool:
         """Whether every row to learn from has a gold answer."""
         return all(row.optional(self.columns.answer) for row in self._train)
+
+    @property
+    def column_names(self) -> list[str]:
+        """Columns of the first row to learn from."""
+        return [str(name) for name in self._train[0].columns]
 
     def train(self) -> Sequence[Problem]:
         problems = self._problems["train"]
