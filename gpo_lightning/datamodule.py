@@ -21,6 +21,7 @@ from gpo_lightning.errors import ConfigError
 from gpo_lightning.evaluation_data import EvaluationData
 from gpo_lightning.experience import Batch, ExperienceBuilder
 from gpo_lightning.experience.demonstration import solution_trees
+from gpo_lightning.given import expect
 from gpo_lightning.hyperparameters import plain, shortened
 from gpo_lightning.policy import Policy
 from gpo_lightning.problems import LabelledTrajectory, Problem, ProblemSource
@@ -101,6 +102,14 @@ class RolloutDataModule(EvaluationData):
         rewards: AnyRewards = None,
         micro_tokens: int | None = None,
     ) -> None:
+        made_by = expect("engine", choose_engine() if engine == "auto" else engine, Engine, "VLLM()")
+        expect("plan", plan, RolloutPlan, "RolloutPlan(group_size=8)")
+        expect("sampling", sampling, Sampling, "Sampling(max_tokens=512)")
+        expect("segmenter", segmenter, Segmenter, "Newline()")
+        expect("search", search, SearchStrategy, "ChangePoint()")
+        expect("selector", selector, Selector, "MaxAdvantage()")
+        expect("starts", starts, StartStates, "Critical()")
+        expect("evaluation", evaluation or sampling, Sampling, "Sampling(temperature=0.0)")
         evaluation = (evaluation or Sampling(sampling.max_tokens, temperature=0.0)).checked("data.evaluation")
         super().__init__(judged(problems, rewards), evaluation, evaluation_samples, seed)
         self.plan = plan
@@ -114,7 +123,7 @@ class RolloutDataModule(EvaluationData):
         self._experience = experience
         self.directory = Path()
         self.check_signals: Callable[[], None] = lambda: None
-        self._made_by = choose_engine() if engine == "auto" else engine
+        self._made_by = made_by
         self._restarting = RestartingEngine(self._made_by, recovery)
         self._engine: Engine = self._restarting
         self._incidents: Counter[str] = Counter()

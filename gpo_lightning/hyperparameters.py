@@ -41,6 +41,36 @@ def plain(value: Any) -> Any:
             return _object(value)
 
 
+def nameable(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments as plain values, without those that no path names, such as a lambda.
+
+    >>> nameable({"seed": 1, "optimizer": lambda weights: None})
+    {'seed': 1}
+    """
+    return {name: plain(value) for name, value in arguments.items() if _can_be_named(value)}
+
+
+def _can_be_named(value: object) -> bool:
+    if isinstance(value, partial):
+        call = cast(partial[Any], value)
+        return not call.args and _can_be_named(call.func)
+    return "<" not in str(getattr(value, "__qualname__", ""))
+
+
+def own_arguments(what: type, among: Mapping[str, Any], of: type) -> dict[str, Any]:
+    """Of named values those that a class is made with; all, where its ``__init__`` is that of another class.
+
+    Args:
+        what: the class.
+        among: the values.
+        of: the other class.
+    """
+    if what.__init__ is of.__init__:
+        return dict(among)
+    taken = inspect.signature(what.__init__).parameters
+    return {name: value for name, value in among.items() if name in taken or name.startswith("_")}
+
+
 def class_path(what: Any) -> str:
     """The shortest path that names a class or function: where its package exports it, not where it is written."""
     module, name = str(what.__module__), str(what.__qualname__)

@@ -1,8 +1,6 @@
 """The LightningModule: policy, loss and optimiser; each training step is a :class:`TrainingStep`."""
 
 from collections.abc import Mapping
-from functools import partial
-from inspect import isclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -10,9 +8,9 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from peft import LoraConfig
 from torch import Tensor
 from torch.distributed.tensor import DTensor
+from torch.nn.modules.module import _IncompatibleKeys  # pyright: ignore[reportPrivateUsage]
 from typing_extensions import override
 
 from gpo_lightning.datamodule import RolloutDataModule
@@ -21,9 +19,11 @@ from gpo_lightning.evaluation import Estimate, Report
 from gpo_lightning.evaluation.estimate import macro_average
 from gpo_lightning.evaluation.report import Tally
 from gpo_lightning.experience import Batch
-from gpo_lightning.hyperparameters import plain
+from gpo_lightning.given import expect, expect_maker
+from gpo_lightning.hyperparameters import nameable, own_arguments
 from gpo_lightning.losses import Loss
 from gpo_lightning.policy import Policy, PolicyConfig
+from gpo_lightning.policy.config import policy_config
 from gpo_lightning.problems import Problem
 from gpo_lightning.rollouts import RolloutTree
 from gpo_lightning.runs.checkpoint import check_names, load_checkpoint
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     AnyPolicy = PolicyConfig | str | Path
 else:
     AnyPolicy = PolicyConfig  # what the command line asks for
+
+
+_OPTIMIZER = "partial(torch.optim.AdamW, lr=1e-5)"
+_SCHEDULER = "partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=100)"
 
 
 class GPOModule(LightningModule):
@@ -73,20 +77,30 @@ class GPOModule(LightningModule):
         bad_steps: int = 5,
     ) -> None:
         super().__init__()
-        self.policy_config, self.loss = policy_config(policy), checked_loss(loss)
-        self.optimizer, self.lr_scheduler, self.bad_steps = optimizer, lr_scheduler, bad_steps
-        self.schedule, self.lr_scheduler_every = schedule, lr_scheduler_every
+        self.policy_config, self.loss = policy_config(policy), expect("loss", loss, Loss, "GRPO()")
+        self.optimizer = expect_maker("optimizer", optimizer, _OPTIMIZER)
+        self.lr_scheduler = lr_scheduler and expect_maker("lr_scheduler", lr_scheduler, _SCHEDULER)
+        self.bad_steps = bad_steps
+        self.schedule = schedule and expect("schedule", schedule, Schedule, 'Schedule("cosine")')
+        self.lr_scheduler_every = lr_scheduler_every
         self.strict_loading = False
         self.reports: dict[str, Report] = {}
         self._tallies: list[Tally] = []
         self._step: TrainingStep
         self._resumed: dict[str, Any] | None = None
         self.policy: Policy
-        self.save_hyperparameters(_hyperparameters(self))
+        self.save_hyperparameters(
+            nameable(self._arguments) | {"_instantiator": "lightning.pytorch.cli.instantiate_module"}
+        )
         if schedule is not None and lr_scheduler is not None:
             raise ConfigError("model.schedule and model.lr_scheduler both set the learning rate. Give one of them.")
         if loss.needs_reference:
             self.policy_config.check_reference(f"model.loss: {type(loss).__name__}")
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        names = ("loss", "optimizer", "schedule", "lr_scheduler", "lr_scheduler_every", "bad_steps")
+        return {name: getattr(self, name) for name in names} | {"policy": self.policy_config}
 
     @classmethod
     @override
@@ -100,6 +114,8 @@ class GPOModule(LightningModule):
         **kwargs: Any,
     ) -> Self:
         """A module made, and its weights loaded, from a checkpoint alone; arguments given here replace the file's.
+
+        A subclass with an ``__init__`` of its own calls ``self.save_hyperparameters()`` in it, as Lightning has it.
 
         Args:
             checkpoint_path: of a run.
@@ -121,7 +137,16 @@ class GPOModule(LightningModule):
         return cast(RolloutDataModule, cast(Any, self.trainer).datamodule)
 
     def configure_model(self) -> None:
-        """Load the weights; only now, so that a wrong configuration is found before."""
+        """Load the weights; only now, so that a wrong configuration is found before.
+
+        Raises:
+            ConfigError: the module was compiled.
+        """
+        if self._compiler_ctx is not None:
+            raise ConfigError(
+                "torch.compile(module) is not for a policy whose batches differ in shape each time: it would compile "
+                "for ever. Give the module as it is; its speed is in docs/performance.md."
+            )
         if "policy" not in self._modules:
             mesh = self.device_mesh
             if mesh is not None:
@@ -180,6 +205,11 @@ class GPOModule(LightningModule):
         if norm is not None:
             self.log("train/grad_norm", norm, on_step=False, on_epoch=True, batch_size=1)
 
+    def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
+        # A step from which nothing is learnt has no gradient, which torch cannot clip by value.
+        if any(parameter.grad is not None for parameter in self.parameters()):
+            super().configure_gradient_clipping(*args, **kwargs)
+
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         self.data.check_signals()
 
@@ -224,9 +254,28 @@ class GPOModule(LightningModule):
             for name, accuracy in accuracies.items():
                 self.log_dict(_scalars(f"{stage}/{name}", accuracy))
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Take what :meth:`state_dict` gave; the base weights stay as they are.
+
+        Raises:
+            ConfigError: ``strict``, and it is of another policy.
+        """
+        self.configure_model()
+        missing, unexpected = super().load_state_dict(state_dict, strict=False, assign=assign)
+        left = sorted({*missing} & self._trainable_names())
+        if strict and (left or unexpected):
+            raise ConfigError(
+                f"These weights are of another policy or loss: {len(left)} are missing and {len(unexpected)} are too "
+                f"many, such as {[*left, *unexpected][0]}."
+            )
+        return _IncompatibleKeys(left, unexpected)
+
+    def _trainable_names(self) -> set[str]:
+        return {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Only what training changes: adapters, not base weights."""
-        trainable = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        trainable = self._trainable_names()
         whole = super().state_dict(*args, **kwargs)
         prefix = kwargs.get("prefix", "")
         return {name: value for name, value in whole.items() if name.removeprefix(prefix) in trainable}
@@ -253,6 +302,8 @@ class GPOModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["training_step"] = self._step.state_dict()
+        given = checkpoint.get("hyper_parameters", {})
+        checkpoint["hyper_parameters"] = nameable(own_arguments(type(self), given, GPOModule))
         checkpoint["sharded"] = self.policy.sharded
         checkpoint["logged"] = written(self.trainer)
         run = getattr(self.trainer, "run", None)
@@ -318,64 +369,6 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 def _scalars(place: str, accuracy: Estimate) -> dict[str, float]:
     values = {"accuracy": accuracy.mean, "low": accuracy.low, "high": accuracy.high, "n": float(accuracy.n)}
     return {f"{place}/{name}": value for name, value in values.items()}
-
-
-def policy_config(policy: object) -> PolicyConfig:
-    """The configuration of a policy that may be named only by its base model.
-
-    Raises:
-        ConfigError: it is neither named nor configured.
-    """
-    if isinstance(policy, PolicyConfig):
-        return policy
-    if isinstance(policy, str | Path):
-        if not str(policy).strip():
-            raise ConfigError("policy is empty. Give `tiny`, a hub id (owner/name) or the directory of a model.")
-        lora = LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM")
-        return PolicyConfig(base=str(policy), lora=lora)
-    raise ConfigError(
-        f"policy is {_said(policy)}. Give the name of a model (`tiny`, a hub id, a directory), or a PolicyConfig; a "
-        "model that is loaded already cannot be taken: save it and give the directory."
-    )
-
-
-def checked_loss(loss: object) -> Loss:
-    """The loss itself.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    if isinstance(loss, Loss):
-        return loss
-    example = f"{loss.__name__}()" if isclass(loss) and issubclass(loss, Loss) else "GRPO()"
-    raise ConfigError(f"loss is {_said(loss)}. Give a loss from gpo_lightning.losses, such as loss={example}.")
-
-
-def _said(value: object) -> str:
-    if isclass(value):
-        return f"the class {value.__name__}"
-    return f"{value!r:.60}" if isinstance(value, str | int | float | None) else f"of type {type(value).__name__}"
-
-
-def _hyperparameters(module: GPOModule) -> dict[str, Any]:
-    """The module's arguments, as far as plain values can name them; a lambda must be given again."""
-    arguments = {
-        "loss": module.loss,
-        "policy": module.policy_config,
-        "optimizer": module.optimizer,
-        "schedule": module.schedule,
-        "lr_scheduler": module.lr_scheduler,
-        "lr_scheduler_every": module.lr_scheduler_every,
-        "bad_steps": module.bad_steps,
-    }
-    named = {name: plain(value) for name, value in arguments.items() if _can_be_named(value)}
-    return {**named, "_instantiator": "lightning.pytorch.cli.instantiate_module"}
-
-
-def _can_be_named(value: object) -> bool:
-    if isinstance(value, partial):
-        return not value.args and _can_be_named(value.func)
-    return "<" not in str(getattr(value, "__qualname__", ""))
 
 
 def share_done(trainer: Trainer) -> float:

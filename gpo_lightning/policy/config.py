@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, cast
 
 import torch
@@ -9,6 +10,7 @@ from peft import LoraConfig, PeftConfig
 from transformers import BitsAndBytesConfig
 
 from gpo_lightning.errors import ConfigError
+from gpo_lightning.given import said
 
 Precision = Literal["auto", "float32", "bfloat16", "float16", "float64"]
 
@@ -110,6 +112,28 @@ class PolicyConfig:
         if self.dtype == "auto":
             return torch.bfloat16 if torch.cuda.is_available() else torch.float32
         return cast(torch.dtype, getattr(torch, self.dtype))
+
+
+def policy_config(policy: object) -> PolicyConfig:
+    """The configuration of a policy that may be named only by its base model.
+
+    >>> policy_config("tiny").lora.target_modules
+    'all-linear'
+
+    Raises:
+        ConfigError: it is neither named nor configured.
+    """
+    if isinstance(policy, PolicyConfig):
+        return policy
+    if isinstance(policy, str | Path):
+        if not str(policy).strip():
+            raise ConfigError("policy is empty. Give `tiny`, a hub id (owner/name) or the directory of a model.")
+        lora = LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM")
+        return PolicyConfig(base=str(policy), lora=lora)
+    raise ConfigError(
+        f"policy is {said(policy)}. Give the name of a model (`tiny`, a hub id, a directory), or a PolicyConfig; a "
+        "model that is loaded already cannot be taken: save it and give the directory."
+    )
 
 
 def no_adapter(adapter: str, error: Exception) -> ConfigError:

@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from gpo_lightning import GPOModule, GPOTrainer, RolloutDataModule
@@ -71,12 +72,140 @@ def test_the_three_line_door(trainer: type[lightning.Trainer], tmp_path: Path) -
         ({"policy": torch.nn.Linear(1, 1)}, "save it and give the directory"),
         ({"loss": GRPO}, r"loss=GRPO\(\)"),
         ({"loss": "grpo"}, "loss is 'grpo'"),
+        ({"optimizer": "adamw"}, r"optimizer is 'adamw'.*optimizer=partial\(torch.optim.AdamW"),
+        ({"optimizer": torch.optim.SGD([torch.zeros(1)])}, "optimizer is of type SGD"),
+        ({"lr_scheduler": "cosine"}, "lr_scheduler is 'cosine'"),
+        ({"schedule": "cosine"}, r"schedule=Schedule\("),
     ],
 )
 def test_what_is_no_policy_or_loss_is_refused_with_advice(arguments: dict[str, Any], named: str) -> None:
     settings: dict[str, Any] = {"loss": GRPO(), **arguments}
     with pytest.raises(ConfigError, match=named):
         GPOModule(**settings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"engine": "vllm"}, r"engine is 'vllm'. Give an instance of Engine, such as engine=VLLM\(\)"),
+        ({"engine": Transformers}, r"engine is the class Transformers.*engine=Transformers\(\)"),
+        ({"plan": {"problems": 2}}, "plan is of type dict"),
+        ({"sampling": {"max_tokens": 2}}, "sampling is of type dict"),
+        ({"search": "bisect"}, "Give an instance of SearchStrategy"),
+    ],
+)
+def test_what_is_no_part_of_a_data_module_is_refused_with_advice(arguments: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        RolloutDataModule(**{"problems": ROWS, "engine": Transformers(), **arguments})
+
+
+def fitted(trainer: type[lightning.Trainer], module: GPOModule, folder: Path, **settings: Any) -> lightning.Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    run = trainer(
+        **{"max_epochs": 1, "default_root_dir": folder, "logger": False, "limit_val_batches": 0, **quiet, **settings}
+    )
+    run.fit(module, small(rewards=varied))
+    return run
+
+
+def varied(completion: str) -> float:
+    return float(len(completion) % 2)
+
+
+class OwnModule(GPOModule):
+    """As users of Lightning write one."""
+
+    def __init__(self, learning_rate: float = 1e-3, **others: Any) -> None:
+        super().__init__(GRPO(), "tiny", optimizer=partial(torch.optim.AdamW, lr=learning_rate), **others)
+        self.save_hyperparameters()
+
+
+def test_a_module_of_ones_own_is_loaded_from_its_checkpoint(tmp_path: Path) -> None:
+    module = OwnModule(learning_rate=0.25)
+    fitted(GPOTrainer, module, tmp_path)
+    (checkpoint,) = tmp_path.glob("**/last.ckpt")
+    again = OwnModule.load_from_checkpoint(checkpoint)
+    assert again.hparams["learning_rate"] == 0.25
+    assert again.optimizer.keywords == {"lr": 0.25}  # type: ignore[attr-defined]
+    same = zip(module.policy.trainable_state().values(), again.policy.trainable_state().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in same)
+
+
+def test_weights_go_out_and_come_back_as_a_state_dict() -> None:
+    first, second = GPOModule(GRPO(), "tiny"), GPOModule(GRPO(), "tiny")
+    first.configure_model()
+    for name, weight in first.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight)
+    second.load_state_dict(first.state_dict())
+    assert all(torch.equal(weight, second.state_dict()[name]) for name, weight in first.state_dict().items())
+    with pytest.raises(ConfigError, match="missing and 1 are too many"):
+        second.load_state_dict({"another": torch.zeros(1)})
+
+
+def test_gradients_are_clipped_by_value_where_there_is_nothing_to_learn(tmp_path: Path) -> None:
+    run = lightning.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        limit_val_batches=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        gradient_clip_val=0.1,
+        gradient_clip_algorithm="value",
+        default_root_dir=tmp_path,
+    )
+    run.fit(GPOModule(GRPO(), "tiny"), small(rewards=lambda completion: 1.0))
+    assert run.global_step == 1
+
+
+@pytest.mark.parametrize("trainer", [GPOTrainer, lightning.Trainer])
+def test_a_compiled_module_is_refused_before_it_compiles_for_ever(
+    trainer: type[lightning.Trainer], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="Give the module as it is"):
+        fitted(trainer, torch.compile(GPOModule(GRPO(), "tiny")), tmp_path)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"limit_train_batches": 0.5}, "trainer.limit_train_batches is 0.5"),
+        ({"overfit_batches": 1}, "set data.refresh_every"),
+        ({"val_check_interval": 0.5}, "the policy is validated between iterations"),
+        ({"gradient_clip_val": -1.0}, "trainer.gradient_clip_val is -1"),
+    ],
+)
+def test_arguments_of_lightnings_that_mean_nothing_here_are_refused(
+    settings: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    module = GPOModule(GRPO(), "tiny")
+    with pytest.raises(ConfigError, match=named):
+        fitted(lightning.Trainer, module, tmp_path, **settings)
+    assert not hasattr(module, "policy"), "before the model is loaded"
+
+
+@pytest.mark.parametrize(
+    ("callback", "named"),
+    [
+        (EarlyStopping("val_accuracy"), "monitors 'val_accuracy', which is never logged. Did you mean val/accuracy?"),
+        (ModelCheckpoint(monitor="reward"), "Did you mean rewards/reward?"),
+        (LearningRateMonitor(), "there is nothing to log to"),
+    ],
+)
+def test_what_a_callback_watches_in_vain_is_said_before_rollouts(
+    callback: lightning.Callback, named: str, tmp_path: Path
+) -> None:
+    module = GPOModule(GRPO(), "tiny")
+    with pytest.raises(ConfigError, match=named):
+        fitted(GPOTrainer, module, tmp_path, callbacks=[callback])
+    assert not hasattr(module, "policy")
+
+
+def test_a_figure_that_was_not_logged_after_all_ends_in_plain_words(tmp_path: Path) -> None:
+    watch = EarlyStopping("rewards/elegance", check_on_train_epoch_end=True)
+    with pytest.raises(ConfigError, match="metric `rewards/elegance` which is not available"):
+        fitted(GPOTrainer, GPOModule(GRPO(), "tiny"), tmp_path, callbacks=[watch])
 
 
 def test_a_trainer_without_data_says_what_to_write() -> None:
