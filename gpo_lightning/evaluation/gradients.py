@@ -108,8 +108,10 @@ def batch_gradient(
         raise ConfigError(f"{type(loss).__name__} reads a reference or values; its gradient is not measured here.")
     with _differentiated(policy) as parameters:
         terms = len(loss.weights(builder.blank()))
-        for part in schedule(examples, loss.weights, 32, -(-len(examples) // 32) or 1, terms):
-            batch = part.collate(builder, policy.pad_id).to(policy.device)
+        parts = schedule(examples, loss.weights, 32, -(-len(examples) // 32) or 1, terms)
+        collated = [part.collate(builder, policy.pad_id) for part in parts]
+        for prepared in loss.prepare(collated, builder, lambda sums: sums):
+            batch = prepared.to(policy.device)
             logprobs = policy.logprobs(batch.rows.input_ids, batch.rows.attention_mask, batch.rows.loss_mask)
             sums = loss(Scores(logprobs), batch).sums
             torch.stack([term / weight for term, weight in zip(sums, batch.normalisers, strict=True)]).sum().backward()

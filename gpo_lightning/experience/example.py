@@ -99,7 +99,7 @@ class Batch:
         rows: token rows.
         normalisers: what each term of the loss is divided by: its weight in the whole optimiser step over all ranks.
         old_scores: of the policy that the iteration began with, for losses that ask for them
-            (``Loss.needs_old_logprobs``).
+            (``Loss.needs_old_logprobs``); ``None`` where it is still the present one.
         kl_rows: rows of the whole optimiser step that KTO's KL is estimated on, scored before its first micro-batch,
             which carries them.
     """

@@ -58,9 +58,14 @@ class Loss(ABC):
         return False
 
     @property
-    def needs_old_logprobs(self) -> bool:
-        """Whether an iteration's batches are scored once before any of them is learnt (:meth:`prepare`)."""
+    def prepares_with_scores(self) -> bool:
+        """Whether :meth:`prepare` reads the scores of the policy that the iteration begins with."""
         return False
+
+    @property
+    def needs_old_logprobs(self) -> bool:
+        """Whether the loss, too, reads those scores. In an iteration of one step they are the scores of the step."""
+        return self.prepares_with_scores
 
     @property
     def corrects_sampling(self) -> bool:
@@ -87,10 +92,10 @@ class Loss(ABC):
         )
 
     def prepare(self, batches: Sequence[Batch], builder: ExperienceBuilder, total: ReduceSum) -> Sequence[Batch]:
-        """What follows from the scores of the policy that the iteration begins with (``Batch.old_scores``).
+        """What is to be known of the whole iteration before any of it is learnt, such as whitened advantages.
 
         Args:
-            batches: of this rank, all of the iteration's.
+            batches: of this rank, all of the iteration's; with ``old_scores`` where :attr:`prepares_with_scores`.
             builder: made them.
             total: element-wise sum over ranks.
         """

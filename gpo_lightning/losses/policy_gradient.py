@@ -46,8 +46,12 @@ class PolicyGradientLoss(Loss):
         return self.kl.beta > 0
 
     @property
+    def prepares_with_scores(self) -> bool:
+        return self.kl.in_reward
+
+    @property
     def needs_old_logprobs(self) -> bool:
-        return self.importance_correction is not None or self.kl.in_reward
+        return self.importance_correction is not None or self.prepares_with_scores
 
     @property
     def corrects_sampling(self) -> bool:
@@ -88,7 +92,9 @@ class PolicyGradientLoss(Loss):
         batch = cast(ActionBatch, batch)
         mask, engine = batch.rows.loss_mask, batch.rows.rollout_logprobs.to(scores.logprobs.dtype)
         advantages = batch.advantages.to(scores.logprobs.dtype)
-        trainer = engine if batch.old_scores is None else batch.old_scores.logprobs.to(scores.logprobs.dtype)
+        # Before the first step of an iteration, the policy is the one it began with.
+        begun = scores.logprobs.detach() if batch.old_scores is None else batch.old_scores.logprobs
+        trainer = begun.to(scores.logprobs.dtype)
         old = engine if self.importance_correction is None else trainer
         ratio = self.surrogate.ratio(scores.logprobs, old, mask)
         losses = self.surrogate.losses(ratio, scores.logprobs, advantages)

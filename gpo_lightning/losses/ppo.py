@@ -110,7 +110,7 @@ class PPO(PolicyGradientLoss):
         return True
 
     @property
-    def needs_old_logprobs(self) -> bool:
+    def prepares_with_scores(self) -> bool:
         return True
 
     def prepare(self, batches: Sequence[Batch], builder: ExperienceBuilder, total: ReduceSum) -> Sequence[Batch]:

@@ -11,7 +11,7 @@ PPO's clip without a value head and without groups: advantages are whitened over
 The baseline variant (`ReinforcePlusPlusBaseline`) starts from `G_t = R_i - mean_group` on every token and whitens
 that.
 
-Reads `PolicyGradient` responses and, where `kl.beta` is above 0, the reference policy. One extra pass an iteration.
+Reads `PolicyGradient` responses and, where `kl.beta` is above 0, the reference policy, in one extra pass an iteration.
 
 **What differs elsewhere.**
 
@@ -69,12 +69,8 @@ class ReinforcePlusPlus(PolicyGradientLoss):
     def default_experience(cls) -> ExperienceBuilder:
         return PolicyGradient(estimator=NoBaseline())
 
-    @property
-    def needs_old_logprobs(self) -> bool:
-        return True
-
     def prepare(self, batches: Sequence[Batch], builder: ExperienceBuilder, total: ReduceSum) -> Sequence[Batch]:
-        actions = cast(Sequence[ActionBatch], batches)
+        actions = cast(list[ActionBatch], list(batches))
         masks = [batch.rows.loss_mask for batch in actions]
         returns = [returns_to_go(self.token_rewards(batch), batch.rows.loss_mask, self.gamma) for batch in actions]
         return with_advantages(actions, whiten(returns, masks, total))
@@ -98,11 +94,7 @@ class ReinforcePlusPlusBaseline(PolicyGradientLoss):
     def default_experience(cls) -> ExperienceBuilder:
         return PolicyGradient(estimator=GroupMean(scale=False), keep_uniform=True)
 
-    @property
-    def needs_old_logprobs(self) -> bool:
-        return True
-
     def prepare(self, batches: Sequence[Batch], builder: ExperienceBuilder, total: ReduceSum) -> Sequence[Batch]:
-        actions = cast(Sequence[ActionBatch], super().prepare(batches, builder, total))
+        actions = cast(list[ActionBatch], list(super().prepare(batches, builder, total)))
         masks = [batch.rows.loss_mask for batch in actions]
         return with_advantages(actions, whiten([batch.advantages for batch in actions], masks, total))

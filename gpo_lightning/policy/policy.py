@@ -79,6 +79,12 @@ class Policy(nn.Module):
         return self
 
     @property
+    def noisy(self) -> bool:
+        """Whether a pass in training draws: dropout, of the adapter or, where it is asked for, of the base model."""
+        settings = self.lora
+        return self.config.dropout or (settings is not None and settings.lora_dropout > 0)
+
+    @property
     def causal_lm(self) -> PreTrainedModel:
         """The base causal LM, adapter layers inside."""
         return cast(PreTrainedModel, self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model)

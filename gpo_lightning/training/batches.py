@@ -105,9 +105,9 @@ def make_batches(
     )
     accumulate = len(micro_batches) // sum(bool(each.step) for each in micro_batches)
     batches = _Collated(micro_batches, builder, scorer.policy.pad_id)
-    if not loss.needs_old_logprobs:
-        return StepBatches(batches, accumulate)
-    scored = _with_old_scores(batches, scorer, precision)
+    # In the only step of an iteration the policy still is what it was; but for noise, which the old scores have not.
+    later = loss.needs_old_logprobs and (len(batches) > accumulate or scorer.policy.noisy)
+    scored = _with_old_scores(batches, scorer, precision) if later or loss.prepares_with_scores else batches
     return StepBatches(loss.prepare(scored, builder, lambda sums: reduce(sums, "sum")), accumulate)
 
 
