@@ -47,10 +47,8 @@ SECONDS = 600
 NOT_ADAPTED = ["conv1d", "out_proj", "router", "o_a_proj"]
 """What peft does not adapt in layers with a state space."""
 MOST_PARAMETERS = 20_000_000
-# Without a newline: the tokenizer class that transformers gives to qwen2, whatever was saved, is one of bytes, and the
-# tiny vocabulary has none for it.
 TEMPLATE = (
-    "{% for m in messages %}{{ m.role }}={{ m.content }}<eos>+{% endfor %}"
+    "{% for m in messages %}{{ m.role }}={{ m.content }}<eos>\n{% endfor %}"
     "{% if add_generation_prompt %}assistant={% endif %}"
 )
 PREFIXES = [(40, 107, 101, 8, 105, 100), (7, 107, 103, 6, 105, 108, 101, 9, 3), (50, 107, 101)]
@@ -237,7 +235,7 @@ def _chat(policy: Policy) -> bool:
     asked = encode_prompt(problem, policy.tokenizer)
     answer = list(encode_solution(problem, policy.tokenizer, policy.eos_ids) or ())
     text = policy.tokenizer.decode([*asked, *answer])
-    return text == "user=3+4<eos>+assistant=7<eos>" and answer[-1] in policy.eos_ids
+    return text == "user=3+4<eos>\nassistant=7<eos>" and answer[-1] in policy.eos_ids
 
 
 def line(name: str) -> Line:
@@ -279,7 +277,7 @@ def alone(measure: Callable[[], Line], otherwise: Callable[[str], Line]) -> Line
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="*", default=sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
     parser.add_argument("--vllm", action="store_true", help="serve each one's adapter by vLLM too")
     parser.add_argument("--output", type=Path, default=RESULTS)

@@ -8,13 +8,14 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy.config import PolicyConfig
 from gpo_lightning.policy.embedded import resolve_base
 from gpo_lightning.policy.intact import check_base
+from gpo_lightning.policy.tokenizer import read_tokenizer
 
 _LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length")
 _UNBOUNDED = 1 << 20
@@ -50,9 +51,7 @@ def base_config(config: PolicyConfig) -> PretrainedConfig:
 def load_tokenizer(config: PolicyConfig) -> Tokenizer:
     directory = resolve_base(config.base)
     try:
-        return AutoTokenizer.from_pretrained(
-            directory, revision=config.revision, trust_remote_code=config.trust_remote_code
-        )
+        return read_tokenizer(directory, config.revision, config.trust_remote_code)
     except Exception as error:  # of the network, the hub, the files, or code that comes with the model
         raise _not_loaded("tokenizer", config, error) from error
 

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from transformers import AutoTokenizer
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from gpo_lightning.errors import ConfigError, DataError
 from gpo_lightning.evaluation.explorer.page import write_page
 from gpo_lightning.policy.embedded.resolve import resolve_base
+from gpo_lightning.policy.tokenizer import read_tokenizer
 from gpo_lightning.rollouts import RolloutTree, read_trees
 
 
@@ -47,6 +47,6 @@ def read_saved(path: Path) -> list[RolloutTree]:
 
 def _tokenizer(name: str) -> Tokenizer:
     try:
-        return AutoTokenizer.from_pretrained(resolve_base(name))
+        return read_tokenizer(resolve_base(name))
     except (OSError, ValueError) as error:
         raise ConfigError(f"--tokenizer: no tokenizer could be loaded from {name!r}: {error}") from error
