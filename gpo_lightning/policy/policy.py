@@ -31,7 +31,7 @@ from gpo_lightning.policy.modes import recompute, repeated_layers, still_base
 from gpo_lightning.policy.packing import Layout, pack
 from gpo_lightning.policy.sharding import gathered, shard, take_over
 from gpo_lightning.policy.tree_check import find_packing, tree_inputs
-from gpo_lightning.problems.prompting import turn_end
+from gpo_lightning.problems.chat_template import turn_end
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

@@ -138,3 +138,8 @@ class ProblemSource(ABC):
 def case_of(problem: Problem, text: str, tokens: Sequence[int] = (), said: str | None = None) -> Case:
     prompt = [asdict(turn) for turn in problem.messages] if problem.messages else problem.prompt or ""
     return Case(text, problem.answer, problem.metadata, prompt, tokens, problem.id, said)
+
+
+def named(problem: Problem) -> str:
+    """A problem in the words of an error: its id, and the row it was read from."""
+    return f"problem {problem.id!r}" + (f" of {problem.place}" if problem.place else "")

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.problems.problem import Problem
-from gpo_lightning.problems.prompting import encode_prompt, encode_solution, named
+from gpo_lightning.problems.problem import Problem, named
+from gpo_lightning.problems.prompting import encode_prompt, encode_solution
 
 _log = logging.getLogger(__name__)
 

@@ -95,11 +95,11 @@ def test_what_cannot_be_asked_is_refused() -> None:
 
 def test_options_reach_the_chat_template() -> None:
     tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = "{% if enable_thinking %}1{% else %}2{% endif %}"
-    turns = (Message("user", "3"),)
-    assert tokenizer.decode(encode_prompt(Problem("p", "t", "0", messages=turns), tokenizer)) == "2"
+    tokenizer.chat_template = "{{ messages[0].content }}{% if enable_thinking %}1{% else %}2{% endif %}"
+    turns = (Message("user", "a"),)
+    assert tokenizer.decode(encode_prompt(Problem("p", "t", "0", messages=turns), tokenizer)) == "a2"
     thinking = Problem("p", "t", "0", messages=turns, template_options={"enable_thinking": True})
-    assert tokenizer.decode(encode_prompt(thinking, tokenizer)) == "1"
+    assert tokenizer.decode(encode_prompt(thinking, tokenizer)) == "a1"
 
 
 @given(st.integers(-(10**6), 10**6), st.sampled_from(FORMATS))

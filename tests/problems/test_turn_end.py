@@ -11,8 +11,9 @@ from transformers import PreTrainedTokenizerFast
 
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.problems import Message, Problem
+from gpo_lightning.problems.chat_template import turn_end
 from gpo_lightning.problems.prompt_check import PromptCheck
-from gpo_lightning.problems.prompting import encode_prompt, encode_solution, turn_end
+from gpo_lightning.problems.prompting import encode_prompt, encode_solution
 
 SPECIAL = ["<bos>", "<eos>", "<eot>", "<user>", "<assistant>", "<eom>"]
 WORDS = ["Hi", "you", "said-here", "asked-next", "###"]
