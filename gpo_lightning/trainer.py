@@ -28,7 +28,14 @@ from gpo_lightning.runs.checkpoint import mid_iteration, read_checkpoint
 from gpo_lightning.runs.fit_loop import ResumableFitLoop
 from gpo_lightning.runs.identity import check_same, scheduled_job
 from gpo_lightning.runs.launcher import Launcher, hand_over, handed_over, started_by, take_back
-from gpo_lightning.runs.loggers import checkpoint_folders, folder_of_run, go_on_at, point_at, root_or_folder
+from gpo_lightning.runs.loggers import (
+    begin_logging,
+    checkpoint_folders,
+    folder_of_run,
+    go_on_at,
+    point_at,
+    root_or_folder,
+)
 from gpo_lightning.runs.quiet import quiet
 from gpo_lightning.runs.resume import Resumption, find_job, find_last, resumption
 from gpo_lightning.runs.run import Run
@@ -84,8 +91,10 @@ class GPOTrainer(Subcommands):
         keep_last_and_best(self)
         check_monitored(self, model)
         with self._in_run(ckpt_path, run, resume_with or []) as begin:
-            if self.settings and _first():
-                log_configuration(self.loggers, self.settings)
+            if _first():
+                begin_logging(self)
+                if self.settings:
+                    log_configuration(self.loggers, self.settings)
             self._fit(model, train_dataloaders, val_dataloaders, datamodule, begin)
             if self.run is not None:
                 self.run.finish(cast(Any, self.fit_loop.epoch_progress.current).processed)

@@ -78,6 +78,15 @@ def test_python_runs_from_top_to_bottom_of_the_page(page: Path) -> None:
             exec(compile(source, str(page), "exec"), namespace)
 
 
+def test_the_first_program_with_rows_of_ones_own_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = next(block for block in blocks_of(ROOT / "docs/how-to/your-own-problems.md") if block.language == "python")
+    namespace: dict[str, Any] = {"__name__": "__docs__"}
+    exec(compile(first.code, str(first.page), "exec"), namespace)
+    namespace["trainer"].fit(namespace["module"], namespace["data"])
+    assert list(tmp_path.glob("**/last.ckpt"))
+
+
 @pytest.mark.parametrize(("block", "command"), commands("gpo"), ids=lambda value: str(value)[:60])
 def test_commands_name_subcommands_and_configurations_that_exist(block: Block, command: str) -> None:
     from gpo_lightning.cli.commands import COMMANDS

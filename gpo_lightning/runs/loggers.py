@@ -10,6 +10,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
+from gpo_lightning.errors import ConfigError
 from gpo_lightning.runs.run import CHECKPOINTS, new_folder
 
 _NAME = "run"
@@ -53,6 +54,22 @@ def point_at(trainer: Trainer, folder: Path, run: str | None = None) -> None:
     for callback in cast(Any, trainer).callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
             callback.dirpath = str(folder / CHECKPOINTS)
+
+
+def begin_logging(trainer: Trainer) -> None:
+    """Have loggers that need a service, or a login, find out now whether they have it.
+
+    Raises:
+        ConfigError: one cannot begin; the message is its own.
+    """
+    for logger in cast(list[Any], trainer.loggers):
+        if isinstance(logger, TensorBoardLogger | CSVLogger):
+            continue
+        try:
+            _ = logger.experiment
+        except Exception as error:  # whatever a service's library raises
+            hint = " Or keep it here: WANDB_MODE=offline." if isinstance(logger, WandbLogger) else ""
+            raise ConfigError(f"trainer.logger: {type(logger).__name__} cannot begin: {error}{hint}") from error
 
 
 def _point_wandb(logger: Any, folder: Path, run: str | None) -> None:

@@ -1,12 +1,14 @@
 """Loggers write into the run's folder unless they were told where."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lightning import Trainer
-from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, MLFlowLogger, WandbLogger
 
-from gpo_lightning.runs.loggers import point_at
+from gpo_lightning.errors import ConfigError
+from gpo_lightning.runs.loggers import begin_logging, point_at
 
 
 def test_wandb_writes_into_the_runs_folder_and_goes_on_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,3 +27,30 @@ def test_mlflow_writes_into_the_runs_folder(tmp_path: Path, monkeypatch: pytest.
     loggers = [MLFlowLogger(tracking_uri=None), MLFlowLogger(tracking_uri=f"file:{tmp_path / 'mine'}")]
     point_at(Trainer(logger=loggers, accelerator="cpu"), Path("runs/x"))
     assert [logger.save_dir for logger in loggers] == [str(tmp_path / "runs/x/mlruns"), str(tmp_path / "mine")]
+
+
+class LoggedOut(Logger):
+    """Of a service that one must be logged in to."""
+
+    @property
+    def name(self) -> str:
+        return "logged out"
+
+    @property
+    def version(self) -> str:
+        return "0"
+
+    @property
+    def experiment(self) -> Any:
+        raise RuntimeError("No API key configured.")
+
+    def log_metrics(self, *args: Any, **kwargs: Any) -> None:
+        """Nowhere."""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nowhere."""
+
+
+def test_a_logger_that_cannot_begin_says_so_before_the_model_is_loaded() -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.logger: LoggedOut cannot begin: No API key configured\."):
+        begin_logging(Trainer(logger=LoggedOut(), accelerator="cpu"))
