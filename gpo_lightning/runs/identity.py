@@ -136,13 +136,19 @@ def differences(
     # Runs of earlier versions have no digests, and what is not there any more is told of where it is read.
     keys = [key for key in keys if not key.endswith(f".{DIGEST}") or (key in before and key in now)]
     found = [Difference(key, before.get(key, _ABSENT), now.get(key, _ABSENT)) for key in keys]
-    found = [each for each in found if each.before != each.now]
+    found = [each for each in found if each.before != each.now and not _is_new(each, before)]
     # Of another class every argument differs; that goes without saying.
     classes = [each.key.removesuffix("class_path") for each in found if each.key.endswith("class_path")]
     found = [each for each in found if not any(each.key.startswith(f"{name}init_args") for name in classes)]
     # What is all there is on one side stands for what is below it on the other.
     tops = {each.key for each in found}
     return [each for each in found if not any(each.key.startswith(f"{top}.") for top in tops)]
+
+
+def _is_new(difference: Difference, before: Mapping[str, Any]) -> bool:
+    """Whether the key came with a later version, and is left at its ``null``, which changes nothing."""
+    new = difference.before == _ABSENT and difference.now is None
+    return new and not any(key.startswith(f"{difference.key}.") for key in before)
 
 
 def other_policy(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:

@@ -45,12 +45,19 @@ CONFIG = flat(
         ({"model.policy.lora.r": 8}, ["model.policy.lora.r"]),
         ({"model.loss.class_path": "losses.PPO", "model.loss.init_args.vf": 1}, ["model.loss.class_path"]),
         ({"trainer.gradient_clip_val": 1.0}, ["trainer.gradient_clip_val"]),
+        ({"data.a_later_versions": None}, []),
+        ({"data.a_later_versions": 3}, ["data.a_later_versions"]),
     ],
 )
 def test_only_what_changes_the_result_is_a_difference(change: dict[str, object], differs: list[str]) -> None:
     now = {**CONFIG, **change}
     assert [found.key for found in differences(CONFIG, now)] == differs
     assert differences(CONFIG, now, meant=[key.rpartition(".")[0] or key for key in differs]) == []
+
+
+def test_an_object_that_is_left_out_now_is_a_difference() -> None:
+    now = {key: value for key, value in CONFIG.items() if not key.startswith("model.policy.lora.")}
+    assert [found.key for found in differences(CONFIG, now | {"model.policy.lora": None})] == ["model.policy.lora"]
 
 
 def test_a_refusal_has_a_table_and_the_words_that_allow_it() -> None:
