@@ -14,6 +14,7 @@ from lightning import Trainer
 
 from gpo_lightning.callbacks.model_export import training
 from gpo_lightning.callbacks.rollout_progress import RolloutProgress
+from gpo_lightning.callbacks.scalars import meaning
 from gpo_lightning.datamodule import RolloutDataModule
 from gpo_lightning.evaluation import explorer
 from gpo_lightning.evaluation.diagnosis import Diagnosis, diagnose
@@ -71,6 +72,9 @@ class Subcommands(Trainer):
             datamodule.teardown("explore")
         curves = sum(len(tree.curves) for tree in rollouts.trees)
         print(f"{len(rollouts.trees)} problems, {curves} trajectories explored.")
+        for reason in ("undecidable_group", "single_step", "prompt_too_long", "no_room") if not curves else ():
+            if count := rollouts.counts[reason]:
+                print(f"  {count}: {meaning(f'count/{reason}')}")
         print(f"Rollouts: {output / 'rollouts.parquet'}\nReport:   {output / 'report.html'} (open it in a browser)")
         return rollouts
 

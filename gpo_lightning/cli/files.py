@@ -39,7 +39,7 @@ def _check_checkpoint(command: str, settings: Sequence[Setting]) -> None:
         )
     if path == "best":
         raise ConfigError("--ckpt_path best: a run goes on from its last checkpoint, --ckpt_path last.")
-    if not isinstance(path, str) or "://" in path or (not Path(path).suffix and not Path(path).is_file()):
+    if not isinstance(path, str) or ":" in path or path in ("last", "hpc"):
         return
     if not Path(path).exists():
         advice = " To go on with the latest run: --ckpt_path last." if command == "fit" else ""

@@ -1,7 +1,9 @@
 """``gpo report``: there is no model, no data and no trainer to configure; it draws what was kept."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from gpo_lightning.cli.arguments import run_folder
 from gpo_lightning.errors import ConfigError
 
 
@@ -15,4 +17,6 @@ def report(arguments: Sequence[str]) -> None:
 
     from gpo_lightning.evaluation import explorer
 
-    auto_cli(explorer.report, args=list(arguments), prog="gpo report")
+    given, *rest = arguments
+    runs = any(Path(given).glob("version_*"))
+    auto_cli(explorer.report, args=[str(run_folder(given)) if runs else given, *rest], prog="gpo report")

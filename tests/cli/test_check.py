@@ -137,6 +137,7 @@ WRONG = [
     (["--data.problems", "./no.jsonl"], "there is no ./no.jsonl"),
     (["--data.saved", "no.parquet"], "data.saved: there is no file no.parquet"),
     (["--ckpt_path", "no/such.ckpt"], "--ckpt_path: there is no no/such.ckpt"),
+    (["--ckpt_path", "lst"], "--ckpt_path: there is no lst. To go on with the latest run: --ckpt_path last."),
     (["--model.policy.base", "/no/model"], "model.policy.base: there is no /no/model"),
     (["--run", "no/run"], "--run: there is no folder no/run"),
     (["--config", "loss/dpoo"], "Did you mean loss/dpo?"),

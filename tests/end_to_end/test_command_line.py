@@ -56,6 +56,12 @@ def test_test_needs_a_run_folder_alone(in_project: Path, capfd: pytest.CaptureFi
     assert "| heldout " in capfd.readouterr().out
 
 
+def test_report_takes_the_folder_of_runs(in_project: Path) -> None:
+    (in_project / "report.html").unlink()
+    main(["report", "runs/my_run"])
+    assert (in_project / "report.html").exists()
+
+
 def test_export_needs_a_run_folder_alone(in_project: Path) -> None:
     main(["export", "runs/my_run"])
     kept, made = (in_project / folder / "adapter_model.safetensors" for folder in ("adapter", "export"))
@@ -121,6 +127,16 @@ def test_one_question_is_explored_without_a_file(tmp_path: Path, monkeypatch: py
     (tree,) = read_trees(tmp_path / "runs/explore/rollouts.parquet")
     assert (tree.problem.prompt, tree.problem.answer) == ("37a*5b+2?\n", "90")
     assert len(tree.samples) >= 16
+
+
+def test_a_question_that_is_never_answered_right_says_why_no_step_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main(["explore", "--model=tiny", "--prompt=3+4?", "--answer=none", "--data.sampling.max_tokens=8"])
+    told = capsys.readouterr().out
+    assert "0 trajectories explored" in told
+    assert "1: Problems not explored because all solutions were right, or all wrong." in told
 
 
 def test_transcripts_of_others_are_explored_without_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
