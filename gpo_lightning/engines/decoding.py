@@ -36,6 +36,8 @@ class Decoder(ABC):
 
     def __init__(self, policy: "Policy", prefixes: Prefixes) -> None:
         self.model: Any = policy.causal_lm
+        self._positions = takes_positions(self.model)
+        self._only_last = {"logits_to_keep": 1} if "logits_to_keep" in signature(self.model.forward).parameters else {}
         self.device = policy.device
         distinct = list(dict.fromkeys(prefixes))
         place = {prefix: row for row, prefix in enumerate(distinct)}
@@ -55,9 +57,7 @@ class Decoder(ABC):
         """Append a token ``[R]`` to each row."""
 
     def _last_logits(self, **inputs: Any) -> Tensor:
-        if "logits_to_keep" in signature(self.model.forward).parameters:
-            inputs["logits_to_keep"] = 1
-        return self.model(**inputs).logits[:, -1]
+        return self.model(**inputs, **self._only_last).logits[:, -1]
 
 
 class Cached(Decoder):
@@ -86,7 +86,7 @@ class Cached(Decoder):
         self._next = self._next + 1
 
     def _compute(self, ids: Tensor, positions: Tensor) -> None:
-        where = {"position_ids": positions} if takes_positions(self.model) else {}
+        where = {"position_ids": positions} if self._positions else {}
         self.logits = self._last_logits(
             input_ids=ids, attention_mask=self._mask, past_key_values=self._cache, use_cache=True, **where
         )

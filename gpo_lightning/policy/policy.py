@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -168,7 +168,7 @@ class Policy(nn.Module):
         places, back = layout.places[wanted].unique(return_inverse=True)
         before, targets = layout.parents[places], layout.tokens.flatten()[places]
         head = self.head
-        with self._stillness():
+        with self.still() if not torch.is_grad_enabled() else nullcontext():
             if head is not None:
                 states = cast(Tensor, head.body(**inputs).last_hidden_state).flatten(0, 1)[before]
                 chosen = token_logprobs(
@@ -188,9 +188,9 @@ class Policy(nn.Module):
         return inputs
 
     @contextmanager
-    def _stillness(self) -> Generator[None]:
-        """Eval mode within, where no gradients are computed."""
-        if torch.is_grad_enabled() or not self.training:
+    def still(self) -> Generator[None]:
+        """Within: no noise; that is eval mode, which takes a while to go into, unless there is none anyway."""
+        if not self.training or not self.noisy:
             yield
             return
         self.eval()
