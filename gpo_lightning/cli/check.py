@@ -17,7 +17,7 @@ from gpo_lightning.cli.others_words import KEYS, here
 from gpo_lightning.cli.settings import Setting
 from gpo_lightning.cli.short_names import long_name
 from gpo_lightning.cli.signatures import NOTHING, Signature, is_a, is_protocol, signature
-from gpo_lightning.cli.sources import Found, Missing, exists, find
+from gpo_lightning.cli.sources import Found, Missing, exists, find, qualified, source
 from gpo_lightning.cli.words import did_you_mean, listed
 from gpo_lightning.errors import ConfigError
 
@@ -290,9 +290,11 @@ def _room(base: str) -> list[str]:
     return [name for package, name in found if name != base.rpartition(".")[2] and is_a(f"{package}.{name}", base)]
 
 
-def _names(package: str) -> tuple[str, ...]:
-    missing = find(f"{package}._")
-    return missing.there if isinstance(missing, Missing) else ()
+def _names(package: str) -> list[str]:
+    """Of what a package exports, its own: what it imports from others would be parsed for nothing."""
+    home, missing, top = source(package), find(f"{package}._"), package.partition(".")[0]
+    there = missing.there if isinstance(missing, Missing) else ()
+    return [name for name in there if home is not None and qualified(name, home).startswith(f"{top}.")]
 
 
 def _missing(missing: Missing, path: str) -> str:

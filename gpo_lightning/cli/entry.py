@@ -1,9 +1,11 @@
 """The ``gpo`` command: what it is asked, and whether that can work, before the seconds that imports take."""
 
 import errno
+import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,16 +83,27 @@ def all_set(command: str, arguments: Sequence[str]) -> list[Setting]:
     return [each if each.key else replace(each, value=without_other_commands(each.value, command)) for each in found]
 
 
+@contextmanager
+def _not_collecting() -> Generator[None]:
+    """Within: no garbage is looked for. Parsed source is all kept, and looking through it takes as long as parsing."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def _configured(command: str, rest: Sequence[str], as_program: bool) -> None:
     """A command that takes a configuration: what can be told without imports first."""
     arguments = prepared(command, rest)
     foreign: list[str] = []
     if not {"-h", "--help"}.intersection(arguments) and not any(each.endswith(".help") for each in arguments):
-        found = all_set(command, arguments)
-        foreign = check(keys_of(command), found)
-        check_ranges(keys_of(command), found)
-        check_files(command, found)
-        check_rewards(found)
+        with _not_collecting():
+            found = all_set(command, arguments)
+            foreign = check(keys_of(command), found)
+            check_ranges(keys_of(command), found)
+            check_files(command, found)
+            check_rewards(found)
     if as_program:
         sys.argv[1:] = [command, *arguments]  # which the other ranks of this machine are started with
     from gpo_lightning.cli.gpo_cli import run

@@ -320,7 +320,7 @@ class _Scope:
             return _LIBRARY[path]
         if path == "math":
             return SimpleNamespace(**vars(math))
-        found = look_up(name, self._module)
+        found = look_up(name, self._module) if path.startswith(_READ) else None  # else a module is parsed for nothing
         if isinstance(found, Found) and found.path.startswith(_READ):
             match found.node:
                 case ast.ClassDef():
