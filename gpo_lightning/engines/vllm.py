@@ -121,7 +121,8 @@ class VLLM(Engine):
         sockets = {"VLLM_RPC_BASE_PATH": str(own_folder("gpo-sockets"))}
         spread = self.options.get("distributed_executor_backend") == "ray" or self.options.get("nnodes", 1) > 1
         try:
-            with _environment(child_environment(spread) | sockets | self._guard.environment), without_main():
+            environment = _environment(child_environment(spread) | sockets | self._guard.environment)
+            with environment, without_main(), _start_failures(policy.config.base):
                 self._engine = LLMEngine.from_engine_args(EngineArgs(**settings), enable_multiprocessing=True)
         except BaseException:
             self._end_processes()
@@ -364,6 +365,24 @@ def _environment(settings: dict[str, str]) -> Generator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _start_failures(base: str) -> Generator[None]:
+    elsewhere = "or choose `--data.engine gpo_lightning.engines.Transformers`."
+    try:
+        yield
+    except (TypeError, ValueError) as error:  # of an option, or of a model that vLLM has no class for
+        raise ConfigError(
+            f"data.engine: vLLM cannot serve model.policy.base={base!r} with these settings: {error}\nChange "
+            f"data.engine.init_args.options, {elsewhere}"
+        ) from error
+    except RuntimeError as error:  # of its processes, whose reason is in their log
+        raise EngineDied(
+            f"vLLM did not start with model.policy.base={base!r}; its own log above says why (VLLM_LOGGING_LEVEL=INFO "
+            "for more). Too little memory is the usual cause: lower data.engine.init_args.memory_gib (CPU) or "
+            f"gpu_memory (GPU), {elsewhere}"
+        ) from error
 
 
 @contextmanager
