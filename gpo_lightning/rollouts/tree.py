@@ -118,12 +118,15 @@ class RolloutTree:
         self.samples: list[Sample] = []
         self.curves: list[ValueCurve] = []
         self._sorted: list[tuple[Tokens, int]] = []
+        self._groups: dict[Tokens, list[int]] = {}
 
     def add(self, sample: Sample) -> int:
         """Store a sample; returns its index in :attr:`samples`."""
         index = len(self.samples)
         self.samples.append(sample)
         insort(self._sorted, (sample.tokens, index))
+        if sample.drawn:
+            self._groups.setdefault(sample.tokens[: sample.start], []).append(index)
         return index
 
     @property
@@ -139,8 +142,7 @@ class RolloutTree:
 
     def group(self, prefix: Tokens) -> list[int]:
         """Indices of the samples that were drawn from exactly ``prefix``, oldest first."""
-        candidates = ((index, self.samples[index]) for index in self.through(prefix))
-        return sorted(index for index, sample in candidates if sample.start == len(prefix) and sample.drawn)
+        return [*self._groups.get(prefix, ())]
 
     def drawn(self, prefix: Tokens, purpose: Purpose) -> int:
         """Samples drawn from exactly ``prefix`` for a purpose."""
