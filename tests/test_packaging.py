@@ -67,7 +67,9 @@ def test_editable_wheel_points_at_the_tree_and_copies_nothing(editable_wheel: Pa
     assert {Path(name).suffix for name in contents(editable_wheel)} == {".pth"}
 
 
-@pytest.mark.parametrize("install", ["editable_wheel", "wheel_from_tree", "wheel_from_sdist"])
+@pytest.mark.parametrize(
+    "install", [pytest.param("editable_wheel", marks=pytest.mark.long), "wheel_from_tree", "wheel_from_sdist"]
+)
 def test_installed_package_finds_callbacks_and_configs(
     install: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -80,7 +80,8 @@ def resolved_base() -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", [pytest.param("grpo", marks=pytest.mark.long), "ppo"])
+@pytest.mark.long
+@pytest.mark.parametrize("loss", ["grpo", "ppo"])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(loss: str, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
@@ -106,7 +107,8 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(loss: str, tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("loss", "trainer"), [("grpo", "ddp"), pytest.param("ppo", "ddp", marks=pytest.mark.long), ("ppo", "fsdp2")]
+    ("loss", "trainer"),
+    [("grpo", "ddp"), *(pytest.param("ppo", each, marks=pytest.mark.long) for each in ("ddp", "fsdp2"))],
 )
 def test_two_processes_learn_what_one_does(loss: str, trainer: str, tmp_path: Path) -> None:
     """All examples of the one iteration in one step: then ranks may not change the gradient, nor the adapter.

@@ -113,7 +113,8 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
     return run
 
 
-@pytest.mark.parametrize(("trainer", "rank"), [("fsdp2", 1), pytest.param("ddp", 0, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize(("trainer", "rank"), [("fsdp2", 1), ("ddp", 0)])
 def test_a_killed_rank_ends_the_run_which_then_goes_on_where_it_was(
     trainer: str, rank: int, uninterrupted: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -157,6 +158,7 @@ def test_where_one_rank_has_lost_the_rollouts_it_kept_all_make_new_ones(tmp_path
     assert summary(tmp_path)["iterations"] == 2
 
 
+@pytest.mark.long
 def test_a_rank_that_hangs_is_ended_too(tmp_path: Path) -> None:
     """Stopped, rank 0 can neither fail nor notice; woken, it finds its neighbour dead."""
     run = Running(["-m", "gpo_lightning", *THREE, *config("trainer/ddp.yaml")], tmp_path)
@@ -182,6 +184,7 @@ def test_torchrun_starts_a_run_anew_whose_rank_was_killed(uninterrupted: Callabl
     assert adapter(tmp_path) == adapter(uninterrupted("ddp"))
 
 
+@pytest.mark.long
 def test_under_slurm_two_tasks_stop_on_its_signal_and_go_on_when_requeued(
     uninterrupted: Callable[[str], Path], tmp_path: Path
 ) -> None:

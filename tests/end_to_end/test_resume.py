@@ -144,7 +144,10 @@ MOMENTS: dict[str, tuple[type, str, int, Callable[..., bool]]] = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    "moment",
+    [pytest.param(each, marks=pytest.mark.long if "evaluation" in each else ()) for each in MOMENTS],
+)
 def test_stopped_at_any_moment_it_ends_the_same(
     moment: str, uninterrupted: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

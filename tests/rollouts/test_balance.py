@@ -68,7 +68,7 @@ def test_what_is_taken_at_once_is_taken_once() -> None:
     assert queue.take(0) == []
 
 
-@pytest.mark.parametrize("how", ["static", "dynamic"])
+@pytest.mark.parametrize("how", [pytest.param("static", marks=pytest.mark.long), "dynamic"])
 def test_a_rank_without_work_searches_for_the_other(how: str) -> None:
     port = str(_free_port())
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -202,7 +202,13 @@ with stop:
 """
 
 
-@pytest.mark.parametrize(("name", "status"), [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        (signal.SIGTERM, 75),
+        *(pytest.param(*each, marks=pytest.mark.long) for each in ((signal.SIGHUP, 75), (signal.SIGINT, 130))),
+    ],
+)
 def test_a_run_that_waits_for_what_does_not_come_ends_soon_after_a_signal(name: signal.Signals, status: int) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", STOP.replace("{hangup}", "SIG_DFL")], stdout=subprocess.PIPE, text=True
