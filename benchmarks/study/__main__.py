@@ -5,7 +5,7 @@
     python benchmarks/study benchmarks/study/full.yaml --so-far  the table and picture of what is finished, without runs
 
 Success is calculated, not sampled. Runs are paired by seed: the same warm start, problems and adapter. Writes
-benchmarks/results/study-NAME.json and study-NAME.png.
+benchmarks/results/study-NAME.json and study-NAME.png; runs that the file holds already are not made again.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import paired
 
-from runs import ROOT, Point, Study, folder_of, points, run
+from runs import ROOT, Point, Study, folder_of, points, restore, run
 
 RESULTS = ROOT / "benchmarks" / "results"
 Curves = dict[str, dict[str, list[list[Point]]]]
@@ -207,6 +207,7 @@ def main() -> None:
         if unknown := set(arguments.arms) - set(study.arms):
             parser.error(f"no arm is called {', '.join(sorted(unknown))}; there are: {', '.join(study.arms)}")
         study = replace(study, arms={name: its for name, its in study.arms.items() if name in (base, *arguments.arms)})
+    restore(study, RESULTS / f"study-{study.name}.json")
     curves, rates = so_far(study) if arguments.so_far else all_runs(study)
     if not curves:
         parser.exit(message=f"{study.name}: no seed has been run by every arm yet.\n")

@@ -104,6 +104,30 @@ def points(folder: Path) -> list[Point]:
     return [Point(**json.loads(file.read_text())) for file in sorted((folder / "last" / "exact").glob("after-*.json"))]
 
 
+def restore(study: Study, results: Path) -> None:
+    """Put back the runs that a file of results holds, so that a study goes on where it was on another machine too.
+
+    Runs of a task, an arm or settings that have changed since, and of seeds that were not all finished, are left out.
+    """
+    if not results.exists():
+        return
+    kept: dict[str, Any] = json.loads(results.read_text())
+    before = Study(**kept["study"])
+    if any(getattr(before, name) != getattr(study, name) for name in ("tokens", "common", "heldout", "every")):
+        return
+    for task, arms in kept["curves"].items():
+        for arm, found in arms.items():
+            same = (before.tasks[task], before.arms[arm]) == (study.tasks.get(task), study.arms.get(arm))
+            for seed, its in zip(before.seeds, found if same and len(found) == len(before.seeds) else (), strict=False):
+                folder = folder_of(study, task, arm, seed, kept["rates"][f"{task}, {arm}"])
+                exact = folder / "last" / "exact"
+                if not (folder / "finished").exists():
+                    exact.mkdir(parents=True, exist_ok=True)
+                    for number, point in enumerate(its):
+                        (exact / f"after-{number:06}.json").write_text(json.dumps(point))
+                    (folder / "finished").touch()
+
+
 def _fit(arguments: list[str], folder: Path, core: int) -> None:
     from gpo_lightning.cli import main
 

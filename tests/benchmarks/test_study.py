@@ -17,7 +17,7 @@ import paired
 import report
 
 import runs
-from runs import Point, Study, command, folder_of
+from runs import Point, Study, command, folder_of, points, restore
 
 CURVE = [Point(0.1, 0, 0, 0), Point(0.3, 100, 5, 1), Point(0.7, 200, 9, 2)]
 
@@ -57,6 +57,27 @@ def test_a_rate_at_which_success_soars_and_then_collapses_is_not_taken(
             (exact / f"after-{step}.json").write_text(json.dumps(asdict(Point(success, 50 * step, 0, step))))
         (exact.parents[1] / "finished").touch()
     assert main["rates_of"](study) == {("t", "arm"): 0.1}, "0.3 has not run"
+
+
+def test_runs_that_the_results_hold_are_not_made_again_unless_they_would_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    study = Study("s", 200, [0, 1], 0.5, [], {"t": []}, {"base": [], "changed": ["--new"], "unfinished": []})
+    kept = [[asdict(point) for point in CURVE]]
+    curves = {"t": {"base": kept * 2, "changed": kept * 2, "unfinished": kept}}
+    rates = {f"t, {arm}": None for arm in study.arms}
+    before = asdict(study) | {"arms": study.arms | {"changed": ["--old"]}}
+    (tmp_path / "s.json").write_text(json.dumps({"study": before, "rates": rates, "curves": curves}))
+    restore(study, tmp_path / "s.json")
+    assert points(folder_of(study, "t", "base", 1, None)) == CURVE
+    assert {file.parent.name for file in study.folder.rglob("finished")} == {
+        "base-as-configured-0", "base-as-configured-1"
+    }  # fmt: skip
+    (tmp_path / "s.json").write_text(json.dumps({"study": before | {"tokens": 9}, "rates": rates, "curves": curves}))
+    other = Study("other", 200, [0, 1], 0.5, [], {"t": []}, study.arms)
+    restore(other, tmp_path / "s.json")
+    assert not other.folder.exists()
 
 
 def test_a_run_that_does_not_reach_the_threshold_counts_with_all_its_tokens() -> None:
