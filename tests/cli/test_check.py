@@ -100,6 +100,23 @@ def test_what_the_parser_takes_passes(arguments: list[str], parser: Any) -> None
     parser.parse_args(full)
 
 
+@pytest.mark.parametrize(
+    ("rewards", "grader"),
+    [
+        ("gpo_lightning.rewards.Number", "Rewards"),
+        ("{class_path: gpo_lightning.rewards.Number}", "Number"),
+        ("{class_path: Text}", "Text"),
+    ],
+)
+def test_a_grader_swaps_into_any_problem_set(rewards: str, grader: str, parser: Any) -> None:
+    arguments = checked(
+        *QUICKSTART, "--data.rewards", rewards, "--trainer.logger", "false", "--trainer.callbacks", "null"
+    )
+    data = parser.instantiate_classes(parser.parse_args(arguments)).data
+    assert type(data.problems.grader).__name__ == grader
+    assert data.problems.grade(data.problems.train()[0], "It is \\boxed{7}").answer == "7"
+
+
 WRONG = [
     (["--data.plan.grup", "3"], "--data.plan.grup: data.plan has no key 'grup'. Did you mean group_size?"),
     (["--data.num_generations", "8"], "no key 'num_generations'. Here it is data.plan.group_size."),
