@@ -72,6 +72,11 @@ class RolloutProgress(Callback):
             uniform = graded and all(len(group) == 1 for group in outcomes if group)
             why = ": in every group all responses are worth the same" if uniform else ""
             self._console.print(f"Nothing to learn from in this iteration{why}.", highlight=False)
+            unread = rollouts.counts["graded_unparsed"]
+            judged = sum(count for name, count in rollouts.counts.items() if name.startswith("graded_"))
+            if 2 * unread > judged:
+                said = f"{unread:,} of {judged:,} responses have no answer in the form that the grader looks for"
+                self._console.print(f"{said}: look at some (RolloutLog keeps them), or change data.rewards.")
 
     def on_exception(self, trainer: Trainer, pl_module: "GPOModule", exception: BaseException) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         self.close()

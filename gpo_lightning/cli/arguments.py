@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gpo_lightning.cli.settings import Option, expanded, options, value_of
-from gpo_lightning.cli.shipped import folder
+from gpo_lightning.cli.shipped import folder, names
 from gpo_lightning.cli.short_names import spelt_out_value
 from gpo_lightning.errors import ConfigError
 
@@ -77,6 +77,7 @@ def run_folder(given: str) -> Path:
     if not path.exists():
         key, equals, value = given.partition("=")
         meant = f" Did you mean --{key} {value}?" if equals and "." in key else ""
+        meant = f" Did you mean --config {given}?" if given in names() else meant
         raise ConfigError(
             f"there is no {given}.{meant} Give a run's folder, or options with two dashes (--config ...)."
         )

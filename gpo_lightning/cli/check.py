@@ -145,7 +145,7 @@ class _Checker:
             if value == "" and setting.key:
                 raise ConfigError(f"{setting.place} needs a value: {key} takes {said(kind)}.")
             shown = json.dumps(value) if isinstance(value, bool | None) else repr(value)
-            wanted = _wanted(objects) if isinstance(value, list) and objects else said(kind)
+            wanted = _wanted(objects) if isinstance(value, list | str) and objects else said(kind)
             raise ConfigError(f"{key} is {shown:.80}, but takes {wanted} ({setting.at(at)}).{_hint(value, kinds)}")
 
     def _object(self, key: str, value: Mapping[str, Any], objects: Sequence[Object], setting: Setting, at: str) -> None:
@@ -256,6 +256,8 @@ def _fits(value: Any, kind: Kind) -> bool:
 
 def _may_be_read(value: Any, kinds: Sequence[Kind]) -> bool:
     """Whether the parser may make more of a value than it seems: it reads text once more, and mappings from files."""
+    if isinstance(value, str) and all(isinstance(each, Object | OneOf) for each in kinds):
+        return value.endswith(_CONFIGURATIONS) or Path(value).is_file()
     if isinstance(value, str) and any(isinstance(each, Object | ListOf | MappingOf) for each in kinds):
         return not _names_a_class(value) or not any(isinstance(each, Object) for each in kinds)
     if not isinstance(value, str):

@@ -18,6 +18,8 @@ def new(arguments: Sequence[str]) -> None:
         ConfigError: there is one already with something in it.
         StorageError: it cannot be written.
     """
+    if not arguments:
+        raise ConfigError("gpo new needs the name of a folder to make: gpo new my_project.")
     parser = ArgumentParser("gpo new", description="Make a project that runs as it is.")
     parser.add_argument("folder", type=Path, help="to make")
     folder = parser.parse_args(arguments).folder

@@ -105,7 +105,12 @@ def read(given: str) -> Setting:
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
         if "cannot start any token" in what and "\t" in text:
             what = "a line begins with a tab, where YAML takes spaces only"
-        raise ConfigError(f"{place}{line} is not YAML: {what}.{_shown(text, mark)}") from error
+        near = "expected key" in what or "not allowed in this context" in what
+        hint = (
+            " Look at the line before, too: a key is followed by a colon and a space, and keys of one level stand "
+            "below each other."
+        )
+        raise ConfigError(f"{place}{line} is not YAML: {what}.{hint if near else ''}{_shown(text, mark)}") from error
     value = {} if value is None or (isinstance(value, str) and node is None) else value
     if not isinstance(value, Mapping):
         raise ConfigError(f"{place} is no configuration: it holds {value!r:.60}, not keys such as model and data.")

@@ -142,7 +142,7 @@ class Rows(ProblemSource):
             there = ", ".join(map(str, row.columns))
             raise DataError(
                 f"{row.place}: no column 'prompt' and none {names.question!r}; there are: {there}. Rename one, or name "
-                "it: Rows(rows, columns=Columns(question=...))."
+                "it: data.problems.columns.question (in Python Rows(rows, columns=Columns(question=...)))."
             )
         question = Question(id, row.text(names.question).strip(), answer, row.place, category, worked or None)
         put = self.prompting.problem(question, (), Form(Boxed()), self.task)

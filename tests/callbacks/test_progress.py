@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,7 +38,7 @@ def test_an_iteration_that_teaches_nothing_says_so(
     rewards: tuple[float | None, ...], said: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tree = tree_of([((3, number), 0, reward) for number, reward in enumerate(rewards)])
-    counts = {"examples": 0 if said else 2}
+    counts = Counter(examples=0 if said else 2)
     rollouts = SimpleNamespace(trees=[tree], counts=counts, seconds=SimpleNamespace(seconds={"sample": 1.0}))
     trainer: Any = SimpleNamespace(is_global_zero=True, current_epoch=3)
     module: Any = SimpleNamespace(data=SimpleNamespace(rollouts=rollouts))
@@ -45,6 +46,10 @@ def test_an_iteration_that_teaches_nothing_says_so(
     lines = " ".join(capsys.readouterr().err.split())
     assert lines.startswith("Iteration 3: success")
     assert lines.endswith(said or "1.0 s of rollouts")
+    counts |= Counter(graded_unparsed=3, graded_right=1)
+    RolloutProgress().on_train_epoch_start(trainer, module)
+    unread = "3 of 4 responses have no answer in the form that the grader looks for"
+    assert (unread in " ".join(capsys.readouterr().err.split())) == bool(said)
 
 
 def wait_for(holds: Callable[[], bool], seconds: float = 20.0) -> bool:

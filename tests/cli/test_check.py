@@ -103,7 +103,7 @@ def test_what_the_parser_takes_passes(arguments: list[str], parser: Any) -> None
 @pytest.mark.parametrize(
     ("rewards", "grader"),
     [
-        ("gpo_lightning.rewards.Number", "Rewards"),
+        ("gpo_lightning.rewards.Number", "Number"),
         ("{class_path: gpo_lightning.rewards.Number}", "Number"),
         ("{class_path: Text}", "Text"),
     ],
@@ -163,6 +163,13 @@ WRONG = [
     (["runs/nothing"], "there is no runs/nothing"),
     (["trainer.max_epochs=3"], "Did you mean --trainer.max_epochs 3?"),
     (["mine.yaml"], "mine.yaml is a file, and a run is a folder. A configuration goes behind --config"),
+    (["quickstart"], "there is no quickstart. Did you mean --config quickstart?"),
+    (["--data.sampling", "temperature=0.7"], "data.sampling is 'temperature=0.7', but takes a mapping with some of"),
+    (
+        ["--data.sampling", "{temperature: 0.7"],
+        "data.sampling is '{temperature: 0.7', but takes a mapping with some of",
+    ),
+    (["--trainer.gpus", "1"], "Here it is trainer.devices."),
     (["--data.rewards", "own.py"], "takes the dotted path of a function: own.NAME"),
     (["--data.rewards", "own.py:right"], "takes the dotted path of a function: own.right"),
     (["--data.rewards", "own"], "takes module.function: for own.py, own.NAME"),
@@ -235,6 +242,7 @@ def test_a_files_errors_name_file_and_line(tmp_path: Path) -> None:
         ("data:\n\tseed: 1\n", "mine.yaml:2 is not YAML: a line begins with a tab"),
         ("seed_everything: 1\ndata: {seed: 1}\nseed_everything: 2\n", "mine.yaml:3: seed_everything is set twice"),
         ("- 1\n", "is no configuration"),
+        ("data:\n  seed=1\n  plan: {}\n", "a key is followed by a colon and a space"),
         ("just words\n", "is no configuration"),
         ("data:\n  plan:\n    problems: many\n", "data.plan.problems is 'many', but takes int"),
         ("datta: {}\n", "mine.yaml:1). Did you mean data?"),
