@@ -11,6 +11,7 @@ from transformers import BitsAndBytesConfig
 
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.given import said
+from gpo_lightning.policy.lora_settings import check_settings
 
 Precision = Literal["auto", "float32", "bfloat16", "float16", "float64"]
 
@@ -61,6 +62,7 @@ class PolicyConfig:
         if self.lora is not None:
             if self.lora.r < 1:
                 raise ConfigError(f"model.policy.lora.r is {self.lora.r}; it must be at least 1.")
+            check_settings(self.lora)
             _check_start(self.lora, "model.policy.lora.init_lora_weights", "Set it to true, gaussian or orthogonal.")
 
     @cached_property

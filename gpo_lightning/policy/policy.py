@@ -26,7 +26,7 @@ from gpo_lightning.policy.embedded import resolve_base
 from gpo_lightning.policy.head import find_head
 from gpo_lightning.policy.intact import check_adapter
 from gpo_lightning.policy.logprobs import Scored, picked_logprobs, token_logprobs
-from gpo_lightning.policy.lora_names import check_names
+from gpo_lightning.policy.lora_settings import check_names, check_patterns
 from gpo_lightning.policy.modes import recompute, repeated_layers, still_base
 from gpo_lightning.policy.packing import Layout, pack
 from gpo_lightning.policy.sharding import gathered, shard, take_over
@@ -354,9 +354,11 @@ def _with_adapter(model: PreTrainedModel, config: PolicyConfig) -> PreTrainedMod
         return model
     check_names(config.lora, model)
     try:
-        return cast(PeftModel, get_peft_model(model, config.lora))
+        adapted = cast(PeftModel, get_peft_model(model, config.lora))
     except Exception as error:  # of peft, which fails in many ways at what it does not know
         raise ConfigError(
             f"model.policy.lora: {type(model).__name__} cannot have this adapter: {error} Change target_modules, or "
             "list what to leave alone in exclude_modules."
         ) from error
+    check_patterns(config.lora, cast(Any, adapted.base_model).targeted_module_names)
+    return adapted

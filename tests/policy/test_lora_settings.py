@@ -1,4 +1,4 @@
-"""Names in an adapter's settings that the base model does not have."""
+"""Settings of an adapter with which less would be trained than was asked for, or nothing."""
 
 from typing import Any
 
@@ -7,7 +7,8 @@ from peft import LoraConfig
 from transformers import GPT2Config, LlamaConfig
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.policy.lora_names import check_names
+from gpo_lightning.policy import Policy, PolicyConfig
+from gpo_lightning.policy.lora_settings import check_names, check_patterns, check_settings
 from tests.models import LLAMA, random_model
 
 MODEL = random_model(LlamaConfig(**LLAMA))
@@ -53,3 +54,38 @@ def test_names_are_those_of_the_architecture() -> None:
     check_names(LoraConfig(target_modules=["c_attn"]), model)
     with pytest.raises(ConfigError, match=r"'q_proj'"):
         check_names(LoraConfig(target_modules=["q_proj"]), model)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"lora_alpha": 0}, r"lora_alpha is 0"),
+        ({"lora_alpha": -16}, r"lora_alpha is -16"),
+        ({"lora_dropout": 1.0}, r"lora_dropout is 1\.0"),
+        ({"lora_dropout": -0.1}, r"lora_dropout is -0\.1"),
+        ({"inference_mode": True}, r"inference_mode is true"),
+        ({"init_lora_weights": False}, r"init_lora_weights is false, .*another model"),
+        ({"alora_invocation_tokens": [3]}, r"alora_invocation_tokens: "),
+        ({"target_modules": ".*("}, r"target_modules: '\.\*\(' is no regular expression"),
+        ({"exclude_modules": "[a"}, r"exclude_modules: .* is no regular expression"),
+    ],
+)
+def test_what_would_not_learn_is_refused_before_a_model_is_loaded(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"model\.policy\.lora\.{said}"):
+        PolicyConfig(base="no/such", lora=LoraConfig(**settings))
+
+
+@pytest.mark.parametrize("init", [True, "gaussian", "orthogonal"])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_usual_settings_are_taken(init: Any, dropout: float) -> None:
+    check_settings(LoraConfig(lora_dropout=dropout, init_lora_weights=init, lora_alpha=1, bias="all"))
+
+
+def test_a_rank_for_a_layer_without_an_adapter_is_refused() -> None:
+    adapted = ["model.layers.0.self_attn.q_proj"]
+    check_patterns(LoraConfig(rank_pattern={"q_proj": 8}, alpha_pattern={r"layers\.0\..*": 2}), adapted)
+    for key in ("rank_pattern", "alpha_pattern"):
+        with pytest.raises(ConfigError, match=rf"lora\.{key}: no layer called 'k_proj' has an adapter"):
+            check_patterns(LoraConfig(**{key: {"k_proj": 8}}), adapted)
+    with pytest.raises(ConfigError, match=r"rank_pattern: no layer called 'v_proj'"):
+        Policy(PolicyConfig(lora=LoraConfig(target_modules=["q_proj"], rank_pattern={"v_proj": 8})))

@@ -1,7 +1,7 @@
-"""Names in the settings of a LoRA adapter that no part of the model has; peft passes most of them over in silence."""
+"""Settings of a LoRA adapter that train less than was asked for, or nothing; peft says little of them."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, cast
 
@@ -12,6 +12,34 @@ from transformers import PreTrainedModel
 from gpo_lightning.errors import ConfigError
 
 _KEY = "model.policy.lora"
+
+
+def check_settings(lora: LoraConfig) -> None:
+    """Refuse settings with which no model's adapter would learn, or would be the policy that is scored.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    if lora.lora_alpha <= 0:
+        raise ConfigError(
+            f"{_KEY}.lora_alpha is {lora.lora_alpha}; it must be above 0, or the adapter changes nothing."
+        )
+    if not 0 <= lora.lora_dropout < 1:
+        raise ConfigError(f"{_KEY}.lora_dropout is {lora.lora_dropout}; it must be at least 0 and below 1.")
+    if lora.inference_mode:
+        raise ConfigError(f"{_KEY}.inference_mode is true, which freezes the adapter. Leave it out.")
+    if lora.init_lora_weights is False:
+        raise ConfigError(
+            f"{_KEY}.init_lora_weights is false, which starts the policy as another model than its base. Set it to "
+            "true, gaussian or orthogonal."
+        )
+    if lora.alora_invocation_tokens:
+        raise ConfigError(
+            f"{_KEY}.alora_invocation_tokens: such an adapter is on only after those tokens, which rollouts do not "
+            "have. Leave it out."
+        )
+    for key in ("target_modules", "exclude_modules"):
+        _check_pattern(key, getattr(lora, key))
 
 
 def check_names(lora: LoraConfig, model: PreTrainedModel) -> None:
@@ -38,6 +66,32 @@ def check_names(lora: LoraConfig, model: PreTrainedModel) -> None:
             raise _unknown("target_parameters", name, {".".join(each.split(".")[-2:]) for each in parameters})
     _check_layers(lora, modules)
     _check_tokens(lora, model)
+
+
+def check_patterns(lora: LoraConfig, adapted: Collection[str]) -> None:
+    """Refuse a rank or scale for layers that have no adapter.
+
+    Args:
+        lora: its ``rank_pattern`` and ``alpha_pattern`` are looked at.
+        adapted: names of the layers that have one.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    for key in ("rank_pattern", "alpha_pattern"):
+        for pattern in cast("Mapping[str, int] | None", getattr(lora, key)) or {}:
+            if not any(_matches(pattern, module) for module in adapted):
+                raise ConfigError(
+                    f"{_KEY}.{key}: no layer called {pattern!r} has an adapter. Add it to target_modules."
+                )
+
+
+def _check_pattern(key: str, pattern: Any) -> None:
+    """One string is a regular expression, or ``all-linear``."""
+    try:
+        re.compile(pattern if isinstance(pattern, str) else "")
+    except re.error as error:
+        raise ConfigError(f"{_KEY}.{key}: {pattern!r} is no regular expression: {error}.") from error
 
 
 def _listed(names: Any) -> Sequence[str]:
