@@ -15,7 +15,7 @@ from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy.config import PolicyConfig
 from gpo_lightning.policy.embedded import resolve_base
 from gpo_lightning.policy.intact import check_base
-from gpo_lightning.policy.tokenizer import read_tokenizer
+from gpo_lightning.saved_tokenizer import read_tokenizer
 
 _LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length")
 _UNBOUNDED = 1 << 20

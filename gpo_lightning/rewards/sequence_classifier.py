@@ -83,19 +83,27 @@ class SequenceClassifier:
         """Model and tokenizer.
 
         Raises:
-            ConfigError: they cannot be loaded, or the label is not one of the model's.
+            ConfigError: they cannot be loaded, weights are missing, or the label is not one of the model's.
         """
         import torch
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoModelForSequenceClassification
+
+        from gpo_lightning.saved_tokenizer import read_tokenizer
 
         trust = self.trust_remote_code
         try:
-            tokenizer: Any = AutoTokenizer.from_pretrained(self.model, trust_remote_code=trust)
-            model: Any = AutoModelForSequenceClassification.from_pretrained(self.model, trust_remote_code=trust)
+            tokenizer: Any = read_tokenizer(self.model, trust_remote_code=trust)
+            loader: Any = AutoModelForSequenceClassification
+            model, loaded = loader.from_pretrained(self.model, trust_remote_code=trust, output_loading_info=True)
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"data.rewards: {self.model!r} cannot be loaded as a sequence classifier: {error}"
             ) from error
+        if missing := sorted(loaded["missing_keys"]):
+            raise ConfigError(
+                f"data.rewards: {self.model!r} is no sequence classifier: it has no {', '.join(missing[:3])}, which "
+                "would be drawn at random. Name a reward model, trained as one."
+            )
         labels = int(model.config.num_labels)
         if (labels > 1) != (self.label is not None) or not 0 <= (self.label or 0) < labels:
             raise ConfigError(

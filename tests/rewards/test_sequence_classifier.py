@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import Qwen2Config, Qwen2ForSequenceClassification
 
 from gpo_lightning.errors import ConfigError
@@ -66,3 +67,18 @@ def test_what_is_no_classifier_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="cannot be loaded as a sequence classifier"):
         Rewards(str(tmp_path / "empty")).grade_all(CASES)
+
+
+def test_a_model_without_a_head_for_scores_is_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    del weights["score.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"data\.rewards: .* is no sequence classifier: it has no score\.weight"):
+        SequenceClassifier(str(folder))(["a"], ["3"])
+
+
+def test_newlines_reach_the_reward_model(tmp_path: Path) -> None:
+    """transformers' own class for this architecture drops those of a tokenizer of words."""
+    reward = SequenceClassifier(str(saved(tmp_path)))
+    assert reward(["3"], ["a\nb"]) != reward(["3"], ["ab"])

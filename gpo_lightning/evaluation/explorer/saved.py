@@ -7,8 +7,8 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from gpo_lightning.errors import ConfigError, DataError
 from gpo_lightning.evaluation.explorer.page import write_page
 from gpo_lightning.policy.embedded.resolve import resolve_base
-from gpo_lightning.policy.tokenizer import read_tokenizer
 from gpo_lightning.rollouts import RolloutTree, read_trees
+from gpo_lightning.saved_tokenizer import read_tokenizer
 
 
 def report(

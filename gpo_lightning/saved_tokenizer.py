@@ -41,8 +41,8 @@ def read_tokenizer(directory: str, revision: str | None = None, trust_remote_cod
     if saved is None or _encodes_alike(chosen, saved):
         return chosen
     _LOG.warning(
-        "model.policy.base: transformers takes the tokenizer of %r for a %s, which does not encode as its "
-        "tokenizer.json says. The file counts; who uses the model elsewhere should load PreTrainedTokenizerFast.",
+        "transformers takes the tokenizer of %r for a %s, which does not encode as its tokenizer.json says. The file "
+        "counts here; who uses the model elsewhere should load PreTrainedTokenizerFast.",
         directory, type(chosen).__name__,
     )  # fmt: skip
     return cast(Any, PreTrainedTokenizerFast).from_pretrained(directory, revision=revision)

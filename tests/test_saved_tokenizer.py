@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from gpo_lightning.policy import Policy, PolicyConfig
 from gpo_lightning.policy.embedded.tiny import tiny_tokenizer
-from gpo_lightning.policy.tokenizer import read_tokenizer
+from gpo_lightning.saved_tokenizer import read_tokenizer
 
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 
