@@ -22,7 +22,7 @@ def test_an_author_slips_as_often_as_leaves_the_wanted_share_right() -> None:
     assert sum((1 - rate) ** count for count in chances) / len(chances) == pytest.approx(0.3, abs=0.03)
 
 
-def test_a_few_lessons_make_a_policy_right_in_form_and_more_often_right() -> None:
+def test_a_few_lessons_make_a_policy_right_in_form_and_more_often_right(caplog: pytest.LogCaptureFixture) -> None:
     model = AutoModelForCausalLM.from_pretrained(WEIGHTS)
     source = Parities(steps=2, largest=1, heldout_size=1, train_size=1)
     policy = Policy(PolicyConfig(base="tiny", dtype="float32"))
@@ -32,6 +32,7 @@ def test_a_few_lessons_make_a_policy_right_in_form_and_more_often_right() -> Non
     after = float(exact_success(policy, source, [source.problem("a1b0?\n")]))
     assert before < 0.01
     assert after > 0.1
+    assert [each.getMessage() for each in caplog.records][-2:] == ["Taught 32 of 40 steps.", "Taught 40 of 40 steps."]
 
 
 def test_a_warm_start_is_found_where_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

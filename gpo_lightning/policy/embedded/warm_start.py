@@ -8,6 +8,7 @@ several lengths are taught, up to a quarter longer than what is evaluated. The t
 author of 30 %, and the others' slips in a short while after that.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,9 @@ from gpo_lightning.policy.embedded.tiny import tiny_tokenizer
 from gpo_lightning.problems import CarryAddition, Ledger, ModularChains, Parities
 from gpo_lightning.problems.checked import Checked, Step
 
+_LOG = logging.getLogger(__name__)
+_TOLD = 5
+"""Times that is said how far it is."""
 FIRST, *LATER = LEVELS = (30, 8, 1)
 """Success of the warm starts at temperature 1, in per cent, roughly; the first is learnt from nothing."""
 LATER_SHARE = 0.3
@@ -80,7 +84,7 @@ def warm_start_directory(name: str, base: Path) -> Path:
     if int(level) != FIRST:
         base = warm_start_directory(f"{task}-{FIRST}", base)
         lesson = replace(lesson, updates=round(LATER_SHARE * lesson.updates), rate=lesson.rate / 2)
-    return make_once(f"tiny-{name}-v1", lambda draft: _write(lesson, int(level) / 100, base, draft))
+    return make_once(f"tiny-{name}-v1", lambda draft: _write(name, lesson, int(level) / 100, base, draft))
 
 
 def slip_rate(source: Checked, success: float, problems: int = 200) -> float:
@@ -95,7 +99,8 @@ def slip_rate(source: Checked, success: float, problems: int = 200) -> float:
     return low
 
 
-def _write(lesson: Lesson, success: float, base: Path, directory: Path) -> None:
+def _write(name: str, lesson: Lesson, success: float, base: Path, directory: Path) -> None:
+    _LOG.warning("tiny:%s is not in the cache yet; it is taught now, some minutes on a core, and kept there.", name)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     teach(model, lesson, success)
     model.save_pretrained(directory)
@@ -109,7 +114,8 @@ def teach(model: PreTrainedModel, lesson: Lesson, success: float, seed: int = 0)
     model.train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for tokens, weights in _batches(lesson, slip_rate(lesson.source, success), seed):
+        batches = _batches(lesson, slip_rate(lesson.source, success), seed)
+        for done, (tokens, weights) in enumerate(batches, start=1):
             logits = model(tokens[:, :-1]).logits
             losses = cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
             weights = weights[:, 1:].flatten()
@@ -118,6 +124,8 @@ def teach(model: PreTrainedModel, lesson: Lesson, success: float, seed: int = 0)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
+            if done % max(1, lesson.updates // _TOLD) == 0:
+                _LOG.warning("Taught %d of %d steps.", done, lesson.updates)
     model.eval()
 
 
