@@ -24,17 +24,18 @@ def token_pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
         One string a token.
     """
     pieces: list[str] = []
-    settled = 0  # tokens whose text is out
+    # A few tokens of context before keep leading blanks right; decoding all of them would be quadratic.
+    context, before = 0, ""
     for end in range(1, len(tokens) + 1):
-        # A few tokens of context before keep leading blanks right; decoding all of them would be quadratic.
-        context = max(0, settled - _WINDOW)
-        before = _decode(tokenizer, tokens[context:settled])
         after = _decode(tokenizer, tokens[context:end])
         if after.endswith(_UNFINISHED) and end < len(tokens):
             pieces.append("")
             continue
         pieces.append(after[len(before) :])
-        settled = end
+        before = after
+        if end - context > 2 * _WINDOW:
+            context = end - _WINDOW
+            before = _decode(tokenizer, tokens[context:end])
     return pieces
 
 
