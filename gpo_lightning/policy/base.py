@@ -4,6 +4,7 @@ transformers does the loading: sharded safetensors, its cache, ``HF_HUB_OFFLINE`
 own. What is here refuses by name what it would load, or fail on, without a word about the key to change.
 """
 
+from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +15,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy.config import PolicyConfig
 from gpo_lightning.policy.embedded import resolve_base
+from gpo_lightning.policy.embedded.resolve import EMBEDDED
 from gpo_lightning.policy.intact import check_base
 from gpo_lightning.saved_tokenizer import read_tokenizer
 
@@ -136,4 +138,6 @@ def _not_loaded(what: str, config: PolicyConfig, error: Exception) -> ConfigErro
     said = " ".join(str(error).split()) or type(error).__name__
     # transformers may list all it knows.
     said = said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]}…"
-    return ConfigError(f"model.policy.base: no {what} could be loaded from {config.base!r}: {said}{advice}")
+    near = get_close_matches(config.base, EMBEDDED, 1) if advice else []
+    meant = f" Did you mean {near[0]}?" if near else ""
+    return ConfigError(f"model.policy.base: no {what} could be loaded from {config.base!r}.{meant} {said}{advice}")

@@ -150,3 +150,9 @@ def test_a_quantised_model_on_the_hub_is_refused_by_its_configuration_alone(hub:
     with pytest.raises(ConfigError, match=r"'someone/tiny-llama' are quantised \(AWQ\)"):
         Policy(PolicyConfig(base=ID, dtype="float32"))
     assert not [path for path in hub.asked if path.endswith(".safetensors")]
+
+
+def test_a_misspelt_embedded_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ConfigError, match=r"could be loaded from 'tny'\. Did you mean tiny\?"):
+        Policy(PolicyConfig("tny", lora=None))

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 WEIGHTS = Path(__file__).parent / "weights"
+EMBEDDED = ("tiny", "smollm2")
+"""Names of the embedded models."""
 WARM = "tiny:"
 """What opens the name of a warm start of `tiny`, such as ``tiny:ledger-8``."""
 
