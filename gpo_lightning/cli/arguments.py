@@ -12,6 +12,7 @@ from gpo_lightning.cli.short_names import spelt_out_value
 from gpo_lightning.errors import ConfigError
 
 _CONFIG = ("--config", "-c")
+_SHORT = ("-c", "-h")
 _MODEL = ("--model", "--model.policy", "--model.policy.base")
 _ASKED = ("--question", "--prompt", "--answer", "--transcripts")
 _COLUMNS = "--columns."
@@ -36,6 +37,8 @@ def prepared(command: str, arguments: Sequence[str]) -> list[str]:
     if len(folders) > 1:
         raise ConfigError(f"gpo {command} takes one run folder, and options with two dashes: {' '.join(folders)}?")
     before, after = _of_run(command, folders[0], named) if folders else _of_run_option(command, named)
+    if short := [option.name for option in named if option.name[:2] != "--" and option.name not in _SHORT]:
+        raise ConfigError(f"{short[0]}: options have two dashes: -{short[0]}.")
     asked = [option for option in named if _is_asked(option)]
     if asked and command != "explore":
         raise ConfigError(f"{asked[0].name} is an option of gpo explore, not of gpo {command}.")

@@ -15,7 +15,7 @@ from jsonargparse import get_loader
 from gpo_lightning.cli.kinds import Anything, Kind, ListOf, MappingOf, Object, OneOf, Scalar, Union, said
 from gpo_lightning.cli.others_words import KEYS, here
 from gpo_lightning.cli.settings import Setting
-from gpo_lightning.cli.short_names import long_name
+from gpo_lightning.cli.short_names import TORCHS, long_name
 from gpo_lightning.cli.signatures import NOTHING, Signature, is_a, is_protocol, signature
 from gpo_lightning.cli.sources import Found, Missing, exists, find, qualified, source
 from gpo_lightning.cli.words import did_you_mean, listed
@@ -145,7 +145,8 @@ class _Checker:
             if value == "" and setting.key:
                 raise ConfigError(f"{setting.place} needs a value: {key} takes {said(kind)}.")
             shown = json.dumps(value) if isinstance(value, bool | None) else repr(value)
-            wanted = _wanted(objects) if isinstance(value, list | str) and objects else said(kind)
+            only = all(isinstance(each, Object | OneOf) for each in kinds)
+            wanted = _wanted(objects) if objects and (only or isinstance(value, list)) else said(kind)
             raise ConfigError(f"{key} is {shown:.80}, but takes {wanted} ({setting.at(at)}).{_hint(value, kinds)}")
 
     def _object(self, key: str, value: Mapping[str, Any], objects: Sequence[Object], setting: Setting, at: str) -> None:
@@ -159,6 +160,12 @@ class _Checker:
                     where = setting.at(_joint(at, str(name)) if at else "")
                     raise ConfigError(f"{key} has a class_path, and no key {name!r} beside it ({where}).{near}")
             self._classes[key] = self._class(key, path, objects, setting, _joint(at, "class_path") if at else "")
+        else:
+            capital = [name for name in map(str, value) if name[:1].isupper()]
+            if named := [name for name in capital if any(name in _room(each.path) for each in objects if each.path)]:
+                where = setting.at(_joint(at, named[0]) if at else "")
+                write = f"{{class_path: {named[0]}, init_args: {{...}}}}"
+                raise ConfigError(f"{key} has the name of a class as a key, {named[0]} ({where}). Write {write}.")
         for name in map(str, value):
             if name not in _SPECIFICATION and (near := get_close_matches(name, _SPECIFICATION, cutoff=_NEARLY_EQUAL)):
                 where = setting.at(_joint(at, name) if at else "")
@@ -180,7 +187,7 @@ class _Checker:
         path = long_name(key, path, bases)
         where = setting.at(at)
         if "." not in path:
-            names = [name for base in bases for name in _room(base)]
+            names = _names(TORCHS[key]) if key in TORCHS else [name for base in bases for name in _room(base)]
             # Only importing tells what short names other packages and the user's own modules bring along.
             if not names and bases and all(base.startswith(_OURS) for base in bases) and not Path(path).exists():
                 raise ConfigError(f"{key} is {path!r}, but takes {_wanted(objects)} ({where}).")
@@ -278,6 +285,8 @@ def _names_a_class(value: str) -> bool:
 
 def _wanted(objects: Sequence[Object]) -> str:
     """What one writes for an object."""
+    if names := [name for each in objects if each.path for name in _room(each.path)]:
+        return f"a class, such as {' or '.join(names[:3])}"
     parameters = _joined([known for each in objects if each.path and (known := signature(each.path))]).parameters
     return f"a mapping with some of {listed(parameters)}" if parameters else "a class path"
 
@@ -294,8 +303,8 @@ def _room(base: str) -> list[str]:
 
 def _names(package: str) -> list[str]:
     """Of what a package exports, its own: what it imports from others would be parsed for nothing."""
-    home, missing, top = source(package), find(f"{package}._"), package.partition(".")[0]
-    there = missing.there if isinstance(missing, Missing) else ()
+    home, top = source(package), package.partition(".")[0]
+    there = sorted(name for name in home.names() if name[0].isupper()) if home is not None else []
     return [name for name in there if home is not None and qualified(name, home).startswith(f"{top}.")]
 
 

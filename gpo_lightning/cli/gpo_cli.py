@@ -239,6 +239,10 @@ def _told(error: Exception) -> str:
     frames = extract_tb(error.__traceback__)
     if frames and "/site-packages/lightning/" in frames[-1].filename:
         return str(error)  # Lightning's own checks say what they do not like, and nobody wants to see their code
+    if frames and "/site-packages/jsonargparse/" in frames[-1].filename:
+        lines = [line.strip().removeprefix("- ") for line in str(error).splitlines() if line.strip().startswith("- ")]
+        if wrong := [line for line in lines if not line.startswith("Expected a <class")]:
+            return "; ".join(wrong)
     place = f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
     return f"{place}{type(error).__name__}: {error}"
 

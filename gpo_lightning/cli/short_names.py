@@ -9,7 +9,7 @@ from gpo_lightning.cli.others_words import LOGGERS
 from gpo_lightning.cli.settings import Setting
 from gpo_lightning.cli.sources import Found, find
 
-_TORCHS = {"model.optimizer": "torch.optim", "model.lr_scheduler": "torch.optim.lr_scheduler"}
+TORCHS = {"model.optimizer": "torch.optim", "model.lr_scheduler": "torch.optim.lr_scheduler"}
 _GROUPS = ("trainer", "model", "data")
 _LORA = {"target_modules": "all-linear", "task_type": "CAUSAL_LM"}
 _ROWS = "gpo_lightning.problems.Rows"
@@ -32,7 +32,7 @@ def long_name(key: str, name: str, bases: Sequence[str] = ()) -> str:
     """
     if "." in name or not name.isidentifier():
         return name
-    packages = [_TORCHS[key]] if key in _TORCHS else [".".join(base.split(".")[:2]) for base in bases]
+    packages = [TORCHS[key]] if key in TORCHS else [".".join(base.split(".")[:2]) for base in bases]
     if key.startswith("trainer."):
         packages = ["lightning.pytorch.callbacks", "lightning.pytorch.loggers", "gpo_lightning.callbacks"]
     found = [path for package in packages if isinstance(find(path := f"{package}.{name}"), Found)]
@@ -47,7 +47,7 @@ def spelt_out(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     # A group with nothing below it, such as one whose lines are commented out, sets nothing.
     found = {key: value for key, value in config.items() if value is not None or key not in _GROUPS}
-    for key in ("model.policy", "data.problems", "trainer.logger", *_TORCHS):
+    for key in ("model.policy", "data.problems", "trainer.logger", *TORCHS):
         group, name = key.split(".")
         if key in found:
             found[key] = spelt_out_value(key, found[key])
@@ -68,9 +68,9 @@ def spelt_out_value(key: str, value: Any) -> Any:
         given = cast(list[Any], value) if isinstance(value, list) else [value]
         named = [LOGGERS.get(each, each) if isinstance(each, str) else each for each in given]
         return named if isinstance(value, list) else named[0]
-    if key in _TORCHS and isinstance(value, str):
+    if key in TORCHS and isinstance(value, str):
         return long_name(key, value)
-    if key in _TORCHS and isinstance(value, Mapping) and isinstance(path := value.get("class_path"), str):
+    if key in TORCHS and isinstance(value, Mapping) and isinstance(path := value.get("class_path"), str):
         return {**cast(Mapping[str, Any], value), "class_path": long_name(key, path)}
     return value
 
