@@ -12,7 +12,6 @@ from gpo_lightning.engines.drawing import draw
 from gpo_lightning.engines.engine import Capabilities, Completion, Engine, Request
 from gpo_lightning.engines.sampling import StopText
 from gpo_lightning.errors import EngineError
-from gpo_lightning.policy.folding import Folded
 
 if TYPE_CHECKING:
     from gpo_lightning.policy import Policy
@@ -23,9 +22,6 @@ class Transformers(Engine):
 
     Each request draws by inverting the cumulative distribution at its own uniform numbers, made from its seed, so
     its tokens do not depend on what else is in the batch.
-
-    In float32 and float64 the adapter is folded into a copy of the layers it adapts from one ``sync`` to the next
-    ``offload``, which decodes faster and takes the memory of these layers once more.
 
     Args:
         batch_size: continuations decoded together.
@@ -39,14 +35,13 @@ class Transformers(Engine):
         self._next_handle = 0
         self.decoder: type[Decoder] | None = None
         """How texts grow; known once something was generated."""
-        self._folded: Folded | None = None
 
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities("transformers", self._served().context, reproducible=True, slots=self.batch_size)
 
     def start(self, policy: "Policy", seed: int = 0) -> None:
-        self._policy, self._folded = policy, None
+        self._policy = policy
 
     def submit(self, request: Request) -> int:
         handle = self._next_handle
@@ -58,19 +53,15 @@ class Transformers(Engine):
         self._queue = deque(item for item in self._queue if item[0] != handle)
 
     def sync(self, policy: "Policy", version: int) -> None:
-        self._policy, self._folded = policy.standalone(), None
+        self._policy = policy.standalone()
         self.version = version
-
-    def offload(self) -> None:
-        self._folded = None
 
     def poll(self) -> list[Completion]:
         if not self._queue:
             return []
         batch = [self._queue.popleft() for _ in range(min(self.batch_size, len(self._queue)))]
         policy = self._served()
-        self._folded = self._folded or Folded(policy.model)
-        with policy.still(), self._folded.within():
+        with policy.still():
             self.decoder = self.decoder or choose_decoder(policy)
             completions = _decode(policy, self.decoder, batch)
         for (_, request), completion in zip(batch, completions, strict=True):
