@@ -232,7 +232,7 @@ class RolloutDataModule(EvaluationData):
     def _longest(self, policy: Policy, problems: Sequence[Problem], sampling: Sampling) -> int:
         """Most tokens of prompt and response; of all that training will ask, where it begins."""
         if self._prompts is None or self._prompts.tokenizer is not policy.tokenizer:
-            self._prompts = PromptCheck(policy.tokenizer, policy.context)
+            self._prompts = PromptCheck(policy.tokenizer, policy.context, policy.vocabulary)
         asked = [(problems, sampling)]
         if self.trainer is not None and self.trainer.state.fn == "fit":
             later = [*self.expected, *(self.evaluated if self.trainer.limit_val_batches else ())]
@@ -354,7 +354,9 @@ class RolloutDataModule(EvaluationData):
             return Rollouts(self.share(read_trees(self.saved)))
         if builder.least_group == 0:
             counts: Counter[str] = Counter()
-            PromptCheck(policy.tokenizer, policy.context, solutions=True).longest([(self.order.problems, 0)])
+            PromptCheck(policy.tokenizer, policy.context, policy.vocabulary, solutions=True).longest(
+                [(self.order.problems, 0)]
+            )
             trees = solution_trees(self.order.iteration(iteration), policy.tokenizer, policy.eos_ids, counts)
             if not trees:
                 raise ConfigError("data.problems gives no reference solutions, which the loss learns from.")

@@ -14,6 +14,7 @@ from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy.base import base_config
 from gpo_lightning.policy.config import PolicyConfig
 from gpo_lightning.policy.head import plain_attention, removed, some_tokens
+from gpo_lightning.policy.intact import tied
 
 _SERVED_AS_THEY_ARE = {
     *("r", "lora_alpha", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
@@ -52,11 +53,6 @@ def unmergeable(lora: LoraConfig) -> list[str]:
     ['layer_replication']
     """
     return [name for name in unlike_a_plain_adapter(lora) if name not in _MERGED_INTO_THE_BASE]
-
-
-def tied(config: PretrainedConfig) -> bool:
-    """Whether both embeddings of a model share their weight; some configurations do not know of such a thing."""
-    return bool(getattr(config.get_text_config(), "tie_word_embeddings", False))
 
 
 @torch.no_grad()

@@ -8,9 +8,10 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, cast
 
+import torch
 from peft import PeftModel
 from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from gpo_lightning.errors import ConfigError
 
@@ -39,11 +40,18 @@ def check_base(model: PreTrainedModel, found: Mapping[str, Any], base: str) -> N
     if missing := cast(Collection[str], found["missing_keys"]):
         raise ConfigError(
             f"{begin} {some(missing)} {'is' if len(missing) == 1 else 'are'} missing and would be drawn at random. "
+            + _why_missing(missing, cast(Collection[str], found["unexpected_keys"]))
             + (
                 "They lack an output head, as encoders and reward models do; name a model that writes text."
                 if all(_of_head(model, name) for name in missing)
                 else "Download or save the model again, whole; an adapter goes into model.policy.adapter."
             )
+        )
+    if tied(model.config) and _heads_differ(model) and not _heads_differ(_outline(model)):
+        raise ConfigError(
+            f"model.policy.base: config.json of {base!r} says that the output head is the embeddings "
+            "(`tie_word_embeddings`), but the files hold two different ones, of which other programs take another than "
+            "this one. Set it to false there, or leave the head out of the files."
         )
     left_out = cast(Collection[str], found["unexpected_keys"])
     if changed := [name for name in left_out if _of_a_layer(model, name)]:
@@ -87,6 +95,30 @@ def some(names: Collection[str]) -> str:
     'a.weight, b.weight, c.weight and 2 more'
     """
     return ", ".join(sorted(names)[:_SHOWN]) + _others(len(names) - _SHOWN + 1)
+
+
+def tied(config: PretrainedConfig) -> bool:
+    """Whether both embeddings of a model share their weight; some configurations do not know of such a thing."""
+    return bool(getattr(config.get_text_config(), "tie_word_embeddings", False))
+
+
+def _heads_differ(model: PreTrainedModel) -> bool:
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    weights = [getattr(end, "weight", None) for end in ends]
+    return None not in weights and weights[0] is not weights[1]
+
+
+def _outline(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model without weights."""
+    with torch.device("meta"):
+        return type(model)(model.config)
+
+
+def _why_missing(missing: Collection[str], left_out: Collection[str]) -> str:
+    """What the files call the missing weights, where a wrapper was saved: ``_orig_mod.model...``."""
+    name = min(missing)
+    wrapped = next((each for each in sorted(left_out) if each.endswith(f".{name}")), None)
+    return "" if wrapped is None else f"The files call it {wrapped}: save the model, not what wraps it. "
 
 
 def _others(count: int) -> str:

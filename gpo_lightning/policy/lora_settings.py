@@ -51,6 +51,7 @@ def check_names(lora: LoraConfig, model: PreTrainedModel) -> None:
         ConfigError: naming the key, the name, and the nearest that there is.
     """
     modules = [name for name, _ in model.named_modules() if name]
+    parameters = [name for name, _ in model.named_parameters()]
     own = [name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))]
     for key in ("target_modules", "modules_to_save"):
         for name in _listed(getattr(lora, key)):
@@ -58,9 +59,8 @@ def check_names(lora: LoraConfig, model: PreTrainedModel) -> None:
                 raise _unknown(key, name, {each.rpartition(".")[2] for each in own})
     for key in ("rank_pattern", "alpha_pattern"):
         for pattern in cast("Mapping[str, int] | None", getattr(lora, key)) or {}:
-            if not any(_matches(pattern, module) for module in modules):
+            if not any(_matches(pattern, each) for each in (*modules, *parameters)):
                 raise _unknown(key, pattern, {each.rpartition(".")[2] for each in own})
-    parameters = [name for name, _ in model.named_parameters()]
     for name in _listed(lora.target_parameters):
         if not any(parameter == name or parameter.endswith(f".{name}") for parameter in parameters):
             raise _unknown("target_parameters", name, {".".join(each.split(".")[-2:]) for each in parameters})

@@ -7,6 +7,7 @@ import tempfile
 import weakref
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -129,6 +130,11 @@ class Policy(nn.Module):
     def context(self) -> int:
         """Most tokens the base model can attend to."""
         return context_of(self.causal_lm.config)
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens the base model has embeddings for."""
+        return cast(Tensor, self.causal_lm.get_input_embeddings().weight).shape[0]
 
     def logprobs(self, input_ids: Tensor, attention_mask: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
         """Log-probability of each masked token given those before it.
@@ -354,11 +360,13 @@ def _with_adapter(model: PreTrainedModel, config: PolicyConfig) -> PreTrainedMod
         return model
     check_names(config.lora, model)
     try:
-        adapted = cast(PeftModel, get_peft_model(model, config.lora))
+        # peft writes into the settings what it makes of them for this model.
+        adapted = cast(PeftModel, get_peft_model(model, deepcopy(config.lora)))
     except Exception as error:  # of peft, which fails in many ways at what it does not know
         raise ConfigError(
             f"model.policy.lora: {type(model).__name__} cannot have this adapter: {error} Change target_modules, or "
             "list what to leave alone in exclude_modules."
         ) from error
-    check_patterns(config.lora, cast(Any, adapted.base_model).targeted_module_names)
+    tuner = cast(Any, adapted.base_model)
+    check_patterns(config.lora, [*tuner.targeted_module_names, *tuner.targeted_parameter_names])
     return adapted

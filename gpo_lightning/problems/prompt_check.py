@@ -18,11 +18,12 @@ class PromptCheck:
     Args:
         tokenizer: of the policy.
         context: most tokens of prompt and response.
+        vocabulary: tokens that the base model has embeddings for; its tokenizer may know more.
         solutions: check reference solutions too, which the loss reads.
     """
 
-    def __init__(self, tokenizer: Tokenizer, context: int, solutions: bool = False) -> None:
-        self.tokenizer, self.context, self.solutions = tokenizer, context, solutions
+    def __init__(self, tokenizer: Tokenizer, context: int, vocabulary: int, solutions: bool = False) -> None:
+        self.tokenizer, self.context, self.vocabulary, self.solutions = tokenizer, context, vocabulary, solutions
         self._lists: dict[int, tuple[Sequence[Problem], int]] = {}
 
     def longest(self, asked: Iterable[tuple[Sequence[Problem], int]]) -> int:
@@ -50,9 +51,11 @@ class PromptCheck:
         wrong: list[ConfigError] = []
         for problem in problems:
             try:
-                lengths.append(len(encode_prompt(problem, self.tokenizer)))
+                prompt = encode_prompt(problem, self.tokenizer)
+                lengths.append(len(prompt))
+                self._check_known(problem, prompt)
                 if self.solutions:
-                    encode_solution(problem, self.tokenizer, (0,))
+                    self._check_known(problem, encode_solution(problem, self.tokenizer, (0,)) or ())
             except ConfigError as error:
                 wrong.append(error)
         if wrong:
@@ -66,3 +69,12 @@ class PromptCheck:
                 *(len(long), len(problems), self.context, named(problems[long[0]]), lengths[long[0]]),
             )
         return max((length for length in lengths if length < self.context), default=0)
+
+    def _check_known(self, problem: Problem, tokens: Sequence[int]) -> None:
+        unknown = next((token for token in tokens if token >= self.vocabulary), None)
+        if unknown is not None:
+            raise ConfigError(
+                f"model.policy.base: the tokenizer writes {self.tokenizer.convert_ids_to_tokens(unknown)!r} of "
+                f"{named(problem)} as token {unknown}, and the model has embeddings for {self.vocabulary} tokens "
+                "alone. Its tokenizer is another model's, or was given tokens that the model was not."
+            )

@@ -98,6 +98,24 @@ def test_weights_that_are_no_numbers_are_called_so(llama: Path) -> None:
         load(llama)
 
 
+@pytest.mark.parametrize("wrapper", ["_orig_mod.", "module.", "base_model.model."])
+def test_the_names_of_a_wrapper_are_recognised(llama: Path, wrapper: str) -> None:
+    weights = load_file(llama / WEIGHTS)
+    save_file({f"{wrapper}{name}": value for name, value in weights.items()}, llama / WEIGHTS)
+    with pytest.raises(ConfigError, match=rf"The files call it {wrapper}lm_head\.weight: save the model"):
+        load(llama)
+
+
+def test_two_different_heads_that_are_said_to_be_one_are_refused(tmp_path: Path) -> None:
+    """transformers keeps both, vLLM takes the embeddings."""
+    write_model(tmp_path, LlamaConfig(**LLAMA, tie_word_embeddings=True))
+    rewrite(tmp_path / WEIGHTS, lm_head__weight=torch.ones(192, 32))
+    with pytest.raises(ConfigError, match=r"`tie_word_embeddings`\), but the files hold two different ones"):
+        load(tmp_path)
+    rewrite(tmp_path / WEIGHTS, lm_head__weight=load_file(tmp_path / WEIGHTS)["model.embed_tokens.weight"].clone())
+    load(tmp_path)
+
+
 KINDS = [
     LoraConfig(r=4, target_modules=["q_proj", "v_proj"]),
     LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["lm_head"]),

@@ -89,3 +89,13 @@ def test_a_rank_for_a_layer_without_an_adapter_is_refused() -> None:
             check_patterns(LoraConfig(**{key: {"k_proj": 8}}), adapted)
     with pytest.raises(ConfigError, match=r"rank_pattern: no layer called 'v_proj'"):
         Policy(PolicyConfig(lora=LoraConfig(target_modules=["q_proj"], rank_pattern={"v_proj": 8})))
+
+
+def test_peft_writes_nothing_into_the_settings_of_the_configuration() -> None:
+    """A second policy is made from the same ones where weights are sharded."""
+    lora = LoraConfig(r=4, target_modules="all-linear", modules_to_save=["lm_head"], ensure_weight_tying=True)
+    before = lora.to_dict()
+    config = PolicyConfig(lora=lora, dtype="float32")
+    Policy(config)
+    assert lora.to_dict() == before
+    Policy(config)

@@ -82,14 +82,14 @@ def test_a_prompt_is_opened_and_never_closed() -> None:
 
 def test_a_template_that_refuses_is_found_at_the_start_with_row_and_remedy() -> None:
     system = Problem("q", "t", "0", messages=(Message("system", "Hi"), *ASKED.messages), place="x.jsonl:9")
-    check = PromptCheck(tokenizer(NO_SYSTEM), context=100)
+    check = PromptCheck(tokenizer(NO_SYSTEM), context=100, vocabulary=100)
     with pytest.raises(ConfigError, match=r"refuses problem 'q' of x\.jsonl:9.*no system turn.*system null.*1 others"):
         check.longest([([ASKED, system, system], 10)])
 
 
 def test_the_longest_text_is_known_and_prompts_without_room_are_told(caplog: pytest.LogCaptureFixture) -> None:
     problems = [Problem(str(n), "t", "0", prompt="Hi " * n, place=f"x.csv:{n}") for n in (3, 5, 40)]
-    check = PromptCheck(tokenizer(), context=30)
+    check = PromptCheck(tokenizer(), context=30, vocabulary=100)
     assert check.longest([(problems, 10)]) == 6 + 10
     assert check.longest([(problems, 500)]) == 30
     assert caplog.text.count("1 of 3 prompts leave no room for a response in the 30 tokens") == 1
@@ -100,6 +100,21 @@ def test_solutions_are_checked_where_the_loss_reads_them() -> None:
     from gpo_lightning.policy.embedded.tiny import tiny_tokenizer
 
     problems = [Problem("p", "t", "0", prompt="1", solution="ABC")]
-    assert PromptCheck(tiny_tokenizer(), 100).longest([(problems, 1)]) == 2
+    assert PromptCheck(tiny_tokenizer(), 100, 133).longest([(problems, 1)]) == 2
     with pytest.raises(ConfigError, match=r"cannot encode problem 'p'"):
-        PromptCheck(tiny_tokenizer(), 100, solutions=True).longest([(problems, 1)])
+        PromptCheck(tiny_tokenizer(), 100, 133, solutions=True).longest([(problems, 1)])
+
+
+def test_a_token_the_model_has_no_embedding_for_is_named() -> None:
+    asked = [
+        Problem("p", "t", "0", prompt="Hi", place="x.csv:2"),
+        Problem("q", "t", "0", prompt="Hi you", place="x.csv:3"),
+    ]
+    with pytest.raises(
+        ConfigError, match=rf"'you' of problem 'q' of x\.csv:3 as token {ID['you']}.* {ID['you']} tokens alone"
+    ):
+        PromptCheck(tokenizer(), 100, vocabulary=ID["you"]).longest([(asked, 1)])
+    solved = [Problem("p", "t", "0", prompt="Hi", solution="you")]
+    assert PromptCheck(tokenizer(), 100, vocabulary=ID["you"]).longest([(solved, 1)])
+    with pytest.raises(ConfigError, match="'you' of problem 'p'"):
+        PromptCheck(tokenizer(), 100, vocabulary=ID["you"], solutions=True).longest([(solved, 1)])
