@@ -40,7 +40,7 @@ quickstart: setup ## train a model on a CPU and print what it learned; MODEL=smo
 
 # Tests of the explorer page look for Chromium (apt-get install chromium, or GPO_CHROMIUM=/path) and are skipped without.
 test: setup ## the whole test suite; PYTEST_ARGS="-k dpo -x" to narrow it, JOBS=1 to run one test at a time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-long: setup ## the tests that take minutes: vLLM servers and engines killed in the middle of their work
 	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
