@@ -105,11 +105,8 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(loss: str, tmp_path:
     assert results[0] == results[1]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("loss", "trainer"),
-    [("grpo", "ddp"), *(pytest.param("ppo", each, marks=pytest.mark.long) for each in ("ddp", "fsdp2"))],
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("loss", "trainer"), [("grpo", "ddp"), ("ppo", "ddp"), ("ppo", "fsdp2")])
 def test_two_processes_learn_what_one_does(loss: str, trainer: str, tmp_path: Path) -> None:
     """All examples of the one iteration in one step: then ranks may not change the gradient, nor the adapter.
 

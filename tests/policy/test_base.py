@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
 from peft import LoraConfig
 from transformers import Gemma3Config, GPT2Config, LlamaConfig, PretrainedConfig
 
@@ -57,6 +58,9 @@ def test_an_adapter_is_no_base(tmp_path: Path) -> None:
 
 
 def test_an_unknown_id_says_what_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        constants, "HF_HUB_OFFLINE", True
+    )  # asked without a network, the hub's client tries for half a minute
     with pytest.raises(
         ConfigError, match=r"model\.policy\.base.*'no/such'.*model\.policy\.revision.*HF_TOKEN.*HF_HOME"
     ):
