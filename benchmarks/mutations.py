@@ -112,7 +112,8 @@ def unit(gold: str) -> Iterator[str]:
     found = _UNIT.fullmatch(gold)
     if found and found[2].strip() in _OTHER_UNIT:
         yield rf"{found[1]}\text{{ {_OTHER_UNIT[found[2].strip()]}}}"
-    if _NUMBER.fullmatch(gold) and gold not in ("0", "1", "-1"):
+    # The powers and roots of numbers about 1 round to them: the root of 0.99 is .995.
+    if _NUMBER.fullmatch(gold) and gold != "0" and not 0.98 <= abs(float(gold.replace(",", ""))) <= 1.02:
         yield rf"{gold}\text{{ dozen}}"
         yield rf"{gold}^2"
         yield rf"{gold} \times 10^3"

@@ -5,7 +5,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +31,7 @@ golds = st.one_of(naturals, naturals.map(lambda n: f"-{n}"), decimals, fractions
 
 
 @settings(max_examples=20)
+@example("0.99")
 @given(golds)
 def test_no_mutation_of_a_gold_answer_is_accepted(gold: str) -> None:
     cases = [Case(text, gold) for _, text in mutated(gold)]
