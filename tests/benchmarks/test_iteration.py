@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
 
 
+@pytest.mark.long
 def test_whole_iterations_are_measured_against_the_naive_ones(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     command = [sys.executable, "benchmarks/iteration.py", "--model", "tiny", "--only", "gpo", "naive"]

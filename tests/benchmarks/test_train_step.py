@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
 
 
+@pytest.mark.long
 def test_the_training_step_is_measured_packed_and_by_rows(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     command = [sys.executable, "benchmarks/train_step.py", "--model", "tiny", "--without-trl", "--results", str(out)]

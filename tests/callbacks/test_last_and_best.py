@@ -66,7 +66,12 @@ def test_a_run_keeps_its_newest_and_its_best(whole: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "moment", [(LastAndBest, "_note", 2), (LastAndBest, "_consider", 2), (LastAndBest, "_note", 1)], ids=str
+    "moment",
+    [
+        (LastAndBest, "_note", 2),
+        *(pytest.param((LastAndBest, *each), marks=pytest.mark.long) for each in (("_consider", 2), ("_note", 1))),
+    ],
+    ids=str,
 )
 def test_a_kill_between_a_checkpoint_and_its_becoming_the_best_changes_nothing(
     moment: tuple[type, str, int], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -30,8 +30,8 @@ def test_the_clock_of_a_run_is_the_one_on_the_wall(tmp_path: Path) -> None:
 
 
 @pytest.mark.vllm
-@pytest.mark.slow
-@pytest.mark.parametrize("loss", ["grpo", pytest.param("dpo", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("loss", ["grpo", "dpo"])
 def test_quickstart_with_vllm_leaves_what_it_promises(loss: str, tmp_path: Path) -> None:
     done = gpo(["fit", *config("quickstart.yaml"), *config(f"loss/{loss}.yaml"), VLLM, *SMALL], tmp_path)
     assert "Engine: vllm (as configured)" in done.stdout + done.stderr

@@ -215,6 +215,7 @@ def test_under_slurm_two_tasks_stop_on_its_signal_and_go_on_when_requeued(
     assert adapter(tmp_path) == adapter(uninterrupted("ddp"))
 
 
+@pytest.mark.long
 def test_a_sharded_runs_checkpoint_is_one_file_from_which_one_process_goes_on(
     uninterrupted: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -33,7 +33,7 @@ def largest_gap(policy: Policy, completions: list[Completion]) -> float:
     return float(max(gaps))
 
 
-@pytest.fixture(params=["adapter", "whole"])
+@pytest.fixture(params=["adapter", pytest.param("whole", marks=pytest.mark.long)])
 def policy(request: pytest.FixtureRequest) -> Policy:
     """Trained by an adapter, or in all its weights."""
     return Policy(PolicyConfig(base="tiny", lora=lora() if request.param == "adapter" else None, dtype="float32"))
