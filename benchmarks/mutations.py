@@ -113,12 +113,12 @@ def unit(gold: str) -> Iterator[str]:
     if found and found[2].strip() in _OTHER_UNIT:
         yield rf"{found[1]}\text{{ {_OTHER_UNIT[found[2].strip()]}}}"
     # The powers and roots of numbers about 1 round to them: the root of 0.99 is .995.
-    if _NUMBER.fullmatch(gold) and gold != "0" and not 0.98 <= abs(float(gold.replace(",", ""))) <= 1.02:
+    if _NUMBER.fullmatch(gold) and gold != "0" and not 0.98 <= abs(float(gold)) <= 1.02:
         yield rf"{gold}\text{{ dozen}}"
         yield rf"{gold}^2"
         yield rf"{gold} \times 10^3"
         yield rf"\sqrt{{{gold}}}" if not gold.startswith("-") else rf"{gold}^3"
-        yield f"{gold}!" if gold not in ("2", "-2") else f"{gold}^4"
+        yield f"{gold}!" if abs(float(gold)) != 2 else f"{gold}^4"
 
 
 def variable(gold: str) -> Iterator[str]:

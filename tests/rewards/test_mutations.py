@@ -32,6 +32,7 @@ golds = st.one_of(naturals, naturals.map(lambda n: f"-{n}"), decimals, fractions
 
 @settings(max_examples=20)
 @example("0.99")
+@example("2.00")
 @given(golds)
 def test_no_mutation_of_a_gold_answer_is_accepted(gold: str) -> None:
     cases = [Case(text, gold) for _, text in mutated(gold)]
