@@ -6,6 +6,7 @@ newline, without a word. What ``tokenizer.json`` does is what counts.
 """
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,6 +38,8 @@ def read_tokenizer(directory: str, revision: str | None = None, trust_remote_cod
         trust_remote_code: run code that comes with it.
     """
     chosen: Any = AutoTokenizer.from_pretrained(directory, revision=revision, trust_remote_code=trust_remote_code)
+    if type(chosen) is PreTrainedTokenizerFast:  # made of that file and nothing else
+        return chosen
     saved = _saved(directory, revision)
     if saved is None or _encodes_alike(chosen, saved):
         return chosen
@@ -64,18 +67,17 @@ def _saved(directory: str, revision: str | None) -> Saved | None:
 
 
 def _encodes_alike(chosen: Tokenizer, saved: Saved) -> bool:
-    return all(_ids(chosen, text) == _saved_ids(saved, text) for text in _TEXTS)
+    def ours(text: str) -> list[int]:
+        return chosen.encode(text, add_special_tokens=False)
 
-
-def _ids(tokenizer: Tokenizer, text: str) -> list[int] | None:
-    try:
-        return tokenizer.encode(text, add_special_tokens=False)
-    except Exception:  # a tokenizer without an unknown token raises a bare Exception
-        return None
-
-
-def _saved_ids(saved: Saved, text: str) -> list[int] | None:
-    try:
+    def theirs(text: str) -> list[int]:
         return saved.encode(text, add_special_tokens=False).ids
-    except Exception:  # as above
+
+    return all(_ids(ours, text) == _ids(theirs, text) for text in _TEXTS)
+
+
+def _ids(encode: Callable[[str], list[int]], text: str) -> list[int] | None:
+    try:
+        return encode(text)
+    except Exception:  # a tokenizer without an unknown token raises a bare Exception
         return None

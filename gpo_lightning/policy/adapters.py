@@ -88,9 +88,8 @@ def parts_tied_embeddings(lora: LoraConfig, model: PreTrainedModel) -> bool:
     """Whether the adapter changes one of two embeddings that share their weight, which after that differ."""
     if not tied(model.config):
         return False
-    named = dict(model.named_modules())
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
-    names = [name for name, module in named.items() if any(module is end for end in ends)]
+    names = [name for name, module in model.named_modules() if any(module is end for end in ends)]
     if any(_targets(lora, name) for name in names):
         return True
     if lora.ensure_weight_tying:

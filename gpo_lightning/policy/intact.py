@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from peft import PeftModel
 from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
+from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from gpo_lightning.errors import ConfigError
@@ -37,13 +38,14 @@ def check_base(model: PreTrainedModel, found: Mapping[str, Any], base: str) -> N
             f"{begin} {name} is {_shape(theirs)} there and {_shape(ours)} by config.json{_others(len(sizes))}. Put the "
             "config.json of these weights beside them."
         )
+    layers, head = dict(model.named_modules()), model.get_output_embeddings()
     if missing := cast(Collection[str], found["missing_keys"]):
         raise ConfigError(
             f"{begin} {some(missing)} {'is' if len(missing) == 1 else 'are'} missing and would be drawn at random. "
             + _why_missing(missing, cast(Collection[str], found["unexpected_keys"]))
             + (
                 "They lack an output head, as encoders and reward models do; name a model that writes text."
-                if all(_of_head(model, name) for name in missing)
+                if head is not None and all(layers.get(name.rpartition(".")[0]) is head for name in missing)
                 else "Download or save the model again, whole; an adapter goes into model.policy.adapter."
             )
         )
@@ -54,7 +56,7 @@ def check_base(model: PreTrainedModel, found: Mapping[str, Any], base: str) -> N
             "this one. Set it to false there, or leave the head out of the files."
         )
     left_out = cast(Collection[str], found["unexpected_keys"])
-    if changed := [name for name in left_out if _of_a_layer(model, name)]:
+    if changed := [name for name in left_out if _of_a_layer(layers, name)]:
         raise ConfigError(
             f"{begin} {some(changed)} would be left out of layers that have no such part by config.json. Put the "
             "config.json of these weights beside them."
@@ -129,13 +131,8 @@ def _shape(size: Iterable[int]) -> str:
     return "x".join(map(str, size))
 
 
-def _of_head(model: PreTrainedModel, name: str) -> bool:
-    head = model.get_output_embeddings()
-    return any(module is head for at, module in model.named_modules() if at == name.rpartition(".")[0])
-
-
-def _of_a_layer(model: PreTrainedModel, name: str) -> bool:
+def _of_a_layer(layers: Mapping[str, nn.Module], name: str) -> bool:
     """Whether it is weight or bias of a layer that the model has: without it, the layer computes something else."""
     at, _, part = name.rpartition(".")
-    layer = dict(model.named_modules()).get(at)
+    layer = layers.get(at)
     return part in ("weight", "bias") and layer is not None and not any(True for _ in layer.children())

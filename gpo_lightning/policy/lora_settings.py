@@ -52,15 +52,18 @@ def check_names(lora: LoraConfig, model: PreTrainedModel) -> None:
     """
     modules = [name for name, _ in model.named_modules() if name]
     parameters = [name for name, _ in model.named_parameters()]
-    own = [name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))]
+    layers = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if any(True for _ in module.parameters(recurse=False))
+    }
     for key in ("target_modules", "modules_to_save"):
         for name in _listed(getattr(lora, key)):
             if not any(module == name or module.endswith(f".{name}") for module in modules):
-                raise _unknown(key, name, {each.rpartition(".")[2] for each in own})
-    for key in ("rank_pattern", "alpha_pattern"):
-        for pattern in cast("Mapping[str, int] | None", getattr(lora, key)) or {}:
-            if not any(_matches(pattern, each) for each in (*modules, *parameters)):
-                raise _unknown(key, pattern, {each.rpartition(".")[2] for each in own})
+                raise _unknown(key, name, layers)
+    for key, pattern in _patterns(lora):
+        if not any(_matches(pattern, each) for each in (*modules, *parameters)):
+            raise _unknown(key, pattern, layers)
     for name in _listed(lora.target_parameters):
         if not any(parameter == name or parameter.endswith(f".{name}") for parameter in parameters):
             raise _unknown("target_parameters", name, {".".join(each.split(".")[-2:]) for each in parameters})
@@ -78,12 +81,9 @@ def check_patterns(lora: LoraConfig, adapted: Collection[str]) -> None:
     Raises:
         ConfigError: naming the key.
     """
-    for key in ("rank_pattern", "alpha_pattern"):
-        for pattern in cast("Mapping[str, int] | None", getattr(lora, key)) or {}:
-            if not any(_matches(pattern, module) for module in adapted):
-                raise ConfigError(
-                    f"{_KEY}.{key}: no layer called {pattern!r} has an adapter. Add it to target_modules."
-                )
+    for key, pattern in _patterns(lora):
+        if not any(_matches(pattern, module) for module in adapted):
+            raise ConfigError(f"{_KEY}.{key}: no layer called {pattern!r} has an adapter. Add it to target_modules.")
 
 
 def _check_pattern(key: str, pattern: Any) -> None:
@@ -97,6 +97,15 @@ def _check_pattern(key: str, pattern: Any) -> None:
 def _listed(names: Any) -> Sequence[str]:
     """The names of a list; one string is a regular expression, or ``all-linear``, which peft checks."""
     return [] if names is None or isinstance(names, str) else sorted(map(str, names))
+
+
+def _patterns(lora: LoraConfig) -> list[tuple[str, str]]:
+    """Key and pattern of each rank and scale of its own."""
+    return [
+        (key, pattern)
+        for key in ("rank_pattern", "alpha_pattern")
+        for pattern in cast("Mapping[str, int] | None", getattr(lora, key)) or {}
+    ]
 
 
 def _matches(pattern: str, module: str) -> bool:

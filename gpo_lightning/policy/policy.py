@@ -350,11 +350,9 @@ def _with_adapter(model: PreTrainedModel, config: PolicyConfig) -> PreTrainedMod
         _note_another_base(config)
         try:
             adapted = PeftModel.from_pretrained(model, config.adapter, is_trainable=True)
-            check_adapter(adapted, config.adapter)
-        except ConfigError:
-            raise
         except Exception as error:  # damaged files, and files of somebody else's, make peft and torch fail in any way
             raise no_adapter(config.adapter, error) from error
+        check_adapter(adapted, config.adapter)
         return adapted
     if config.lora is None:
         return model
