@@ -8,7 +8,7 @@ from lightning import Callback, Trainer
 from gpo_lightning.callbacks.token_budget import tokens_spent
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.evaluation.exact import Worked, success_of_solutions, work
-from gpo_lightning.problems.checked import Checked
+from gpo_lightning.problems.step_checked import StepChecked
 from gpo_lightning.runs import run_directory
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class ExactSuccess(Callback):
 
     def _measure(self, trainer: Trainer, module: "GPOModule", iterations: int) -> float:
         source = module.data.problems
-        if not isinstance(source, Checked):
+        if not isinstance(source, StepChecked):
             raise ConfigError(
                 f"ExactSuccess: the steps of data.problems={type(source).__name__} cannot be checked, so that success "
                 "must be sampled. Take BenchmarkEvaluation instead."

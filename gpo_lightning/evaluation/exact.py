@@ -1,7 +1,7 @@
 """Success without sampling: where one text is right, its probability is the policy's success at temperature 1."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor
 from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy import Policy
 from gpo_lightning.problems import Problem
-from gpo_lightning.problems.checked import Checked
 from gpo_lightning.problems.prompting import encode_prompt, encode_solution
+from gpo_lightning.problems.step_checked import StepChecked
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Worked:
     decides: tuple[bool, ...]
 
 
-def work(policy: Policy, source: Checked, problem: Problem) -> Worked:
+def work(policy: Policy, source: StepChecked, problem: Problem) -> Worked:
     """The reference solution of a problem, cut into its steps.
 
     Raises:
@@ -45,13 +45,15 @@ def work(policy: Policy, source: Checked, problem: Problem) -> Worked:
             tokens += ids
             decides += [matters] * len(ids)
         boundaries.append(len(tokens))
-    tokens, decides, boundaries[-1] = [*tokens, policy.eos_ids[0]], [*decides, True], boundaries[-1] + 1
-    if tuple(tokens) != encode_solution(problem, policy.tokenizer, policy.eos_ids):
+    right = replace(problem, solution="\n".join(step.line for step in steps))  # a careless teacher's own is another
+    whole = encode_solution(right, policy.tokenizer, policy.eos_ids) or ()
+    if whole[: len(tokens)] != tuple(tokens):
         raise ConfigError(
-            f"model.policy.base={policy.config.base!r} joins characters of different steps of {source.task} in one "
-            "token, so that steps have no probability of their own. Success must be measured by sampling here."
+            f"model.policy.base={policy.config.base!r} joins characters of different steps of {type(source).__name__} "
+            "in one token, so that steps have no probability of their own. Success must be measured by sampling here."
         )
-    return Worked(encode_prompt(problem, policy.tokenizer), tuple(tokens), tuple(boundaries), tuple(decides))
+    boundaries[-1], decides = len(whole), decides + [True] * (len(whole) - len(tokens))
+    return Worked(encode_prompt(problem, policy.tokenizer), whole, tuple(boundaries), tuple(decides))
 
 
 def right_logprobs(
@@ -76,7 +78,7 @@ def right_logprobs(
 
 
 def exact_success(
-    policy: Policy, source: Checked, problems: Sequence[Problem], temperature: float = 1.0, batch: int = 64
+    policy: Policy, source: StepChecked, problems: Sequence[Problem], temperature: float = 1.0, batch: int = 64
 ) -> Tensor:
     """``[P]`` probability that the policy answers each problem rightly in every step, without sampling noise.
 

@@ -23,7 +23,7 @@ from gpo_lightning.experience.schedule import schedule
 from gpo_lightning.losses import Loss
 from gpo_lightning.policy import Policy
 from gpo_lightning.problems import Problem
-from gpo_lightning.problems.checked import Checked
+from gpo_lightning.problems.step_checked import StepChecked
 from gpo_lightning.rollouts import RolloutTree
 
 
@@ -87,7 +87,7 @@ def weigh(batches: Sequence[BatchGradient], along: Sequence[float], power: float
     return Efficiency(mean(cosines), gain, error, tokens, len(batches))
 
 
-def success_gradient(policy: Policy, source: Checked, problems: Sequence[Problem]) -> Tensor:
+def success_gradient(policy: Policy, source: StepChecked, problems: Sequence[Problem]) -> Tensor:
     """``[N]`` exact gradient of the mean probability of the right solution over the trainable weights."""
     solutions = [work(policy, source, problem) for problem in problems]
     with _differentiated(policy) as parameters:

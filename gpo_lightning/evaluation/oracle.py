@@ -10,7 +10,7 @@ from gpo_lightning.experience import Row
 from gpo_lightning.experience.actions import ActionExample, ActionExperience
 from gpo_lightning.experience.example import Example
 from gpo_lightning.policy import Policy
-from gpo_lightning.problems.checked import Checked
+from gpo_lightning.problems.step_checked import StepChecked
 from gpo_lightning.rollouts import RolloutTree
 
 
@@ -27,7 +27,7 @@ class ExactSteps(ActionExperience):
     """
 
     policy: Policy
-    source: Checked
+    source: StepChecked
 
     @property
     def least_group(self) -> int:

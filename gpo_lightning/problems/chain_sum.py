@@ -7,14 +7,16 @@ solution   4 + 27 = 31
            Answer: 40
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from random import Random
 from typing import Literal
 
+from gpo_lightning.problems.problem import Problem
 from gpo_lightning.problems.reasoning_gym import ReasoningGym
+from gpo_lightning.problems.step_checked import Step, StepChecked
 
 
-class ChainSum(ReasoningGym):
+class ChainSum(ReasoningGym, StepChecked):
     """Sums whose every step can be checked; easy enough for a model of 135 M parameters, hard enough to go wrong.
 
     Args:
@@ -58,6 +60,15 @@ class ChainSum(ReasoningGym):
 
     def solution(self, question: str) -> str:
         return worked_sum(question, self.forgotten_carries)
+
+    def steps_of(self, problem: Problem) -> list[Step]:
+        """The lines without a forgotten carry, whatever the worked solution forgets."""
+        return [Step(line) for line in worked_sum(str(problem.metadata["question"])).split("\n")]
+
+    def state_key(self, problem: Problem, prefix: str) -> Hashable:
+        """Lines written, what the last one came to, and the line begun."""
+        *lines, begun = prefix.split("\n")
+        return (len(lines), lines[-1].rpartition("=")[2].strip() if lines else "", begun)
 
 
 def worked_sum(expression: str, forgotten_carries: float = 0.0) -> str:

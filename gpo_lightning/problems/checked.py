@@ -1,4 +1,4 @@
-"""Generated problems whose every step can be checked without a model: what studies of critical steps are made on.
+"""Generated problems that are drawn, solved and slipped on line by line: what studies of critical steps are made on.
 
 A source of this kind writes prompts, solves them line by line, and says which lines decide the outcome. The same
 solver plays a careless author who slips now and then and goes on from the slip as if nothing had happened: warm starts
@@ -9,13 +9,13 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from copy import copy
-from dataclasses import dataclass
 from random import Random
 from typing import ClassVar, Self
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.problems.problem import Problem, ProblemSource
+from gpo_lightning.problems.problem import Problem
 from gpo_lightning.problems.split import is_heldout
+from gpo_lightning.problems.step_checked import Step, StepChecked
 
 _MOST_DRAWS = 200
 _NUMBER = re.compile(r"\d+")
@@ -29,31 +29,7 @@ def never() -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One line of a solution.
-
-    Args:
-        text: what the outcome depends on, without the newline.
-        remark: what follows it on the line and does not matter; where there is one, any other will do.
-    """
-
-    text: str
-    remark: str = ""
-
-    @property
-    def line(self) -> str:
-        return self.text + self.remark
-
-    def accepts(self, line: str) -> bool:
-        """Whether a line takes this step rightly."""
-        if not self.remark:
-            return line == self.text
-        # "b4" must not pass for "b42": the remark begins with a sign of its own.
-        return line.startswith(self.text + self.remark[0])
-
-
-class Checked(ProblemSource):
+class Checked(StepChecked):
     """Random problems with exact step checks; the same options give the same problems in the same order.
 
     Args:
@@ -109,14 +85,6 @@ class Checked(ProblemSource):
     def steps_of(self, problem: Problem) -> list[Step]:
         """The lines of the reference solution."""
         return self.solve(str(problem.prompt))
-
-    def first_wrong(self, problem: Problem, response: str) -> int | None:
-        """Index of the first line that is wrong, missing or superfluous; ``None`` when all are right."""
-        expected, written = self.steps_of(problem), response.split("\n")
-        for index, step in enumerate(expected):
-            if index >= len(written) or not step.accepts(written[index]):
-                return index
-        return None if len(written) == len(expected) else len(expected)
 
     def train(self) -> Sequence[Problem]:
         return self._draw(self.train_size, self.seed, heldout=False)

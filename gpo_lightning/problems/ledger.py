@@ -16,9 +16,10 @@ from collections.abc import Hashable
 from random import Random
 from string import ascii_lowercase
 
-from gpo_lightning.problems.checked import Checked, Slips, Step, check_range, never, value_so_far
+from gpo_lightning.problems.checked import Checked, Slips, check_range, never, value_so_far
 from gpo_lightning.problems.modular_chains import ANSWER_MARK, Operation
 from gpo_lightning.problems.problem import Problem
+from gpo_lightning.problems.step_checked import Step
 from gpo_lightning.rewards import Grader, MarkedAnswer
 
 _PROMPT = re.compile(r"(\d+)((?:[a-z](?:[-*]\d+)?)+)\?\n")

@@ -7,10 +7,14 @@ solution   3 ducks: 6, so 6
            Answer: 22
 """
 
+from collections.abc import Hashable
+
+from gpo_lightning.problems.problem import Problem
 from gpo_lightning.problems.reasoning_gym import ReasoningGym
+from gpo_lightning.problems.step_checked import Step, StepChecked
 
 
-class LegCounting(ReasoningGym):
+class LegCounting(ReasoningGym, StepChecked):
     """Knowledge and arithmetic in every step: how many legs has it, times how many, added to what was there.
 
     Args:
@@ -55,3 +59,11 @@ class LegCounting(ReasoningGym):
             total += legs
             lines.append(f"{item}: {legs}, so {total}")
         return "\n".join([*lines, f"Answer: {total}"])
+
+    def steps_of(self, problem: Problem) -> list[Step]:
+        return [Step(line) for line in self.solution(str(problem.metadata["question"])).split("\n")]
+
+    def state_key(self, problem: Problem, prefix: str) -> Hashable:
+        """Animals counted, the legs so far, and the line begun."""
+        *lines, begun = prefix.split("\n")
+        return (len(lines), lines[-1].rpartition("so ")[2] if lines else "", begun)

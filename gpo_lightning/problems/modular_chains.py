@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from string import ascii_lowercase
 
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.problems.checked import Checked, Slips, Step, never, value_so_far
+from gpo_lightning.problems.checked import Checked, Slips, never, value_so_far
 from gpo_lightning.problems.problem import Problem
+from gpo_lightning.problems.step_checked import Step
 from gpo_lightning.rewards import Grader, MarkedAnswer
 
 ANSWER_MARK = "#"

@@ -12,7 +12,8 @@ import re
 from random import Random
 from string import ascii_lowercase
 
-from gpo_lightning.problems.checked import Checked, Slips, Step, check_range, never
+from gpo_lightning.problems.checked import Checked, Slips, check_range, never
+from gpo_lightning.problems.step_checked import Step
 from gpo_lightning.rewards import Grader, Verbatim
 
 _PROMPT = re.compile(r"((?:[a-z]\d+)+)\?\n")

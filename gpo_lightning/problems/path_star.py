@@ -11,7 +11,8 @@ Nobody can tell the right arm from the centre without having walked it from the 
 import re
 from random import Random
 
-from gpo_lightning.problems.checked import Checked, Slips, Step, check_range, never
+from gpo_lightning.problems.checked import Checked, Slips, check_range, never
+from gpo_lightning.problems.step_checked import Step
 from gpo_lightning.rewards import Grader, Verbatim
 
 _EDGE = re.compile(r"(\d+)-(\d+)")

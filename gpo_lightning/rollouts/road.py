@@ -16,8 +16,8 @@ from gpo_lightning.critical.state import TrajectoryState, surprisals
 from gpo_lightning.critical.token_text import line_offsets, step_texts, token_pieces
 from gpo_lightning.engines import Engine, Purpose
 from gpo_lightning.problems import LabelledTrajectory, Problem, ProblemSource
-from gpo_lightning.problems.checked import Checked
 from gpo_lightning.problems.prompting import encode_solution, encode_steps
+from gpo_lightning.problems.step_checked import StepChecked
 from gpo_lightning.rollouts.plan import RolloutPlan
 from gpo_lightning.rollouts.scheduler import Draws, Road
 from gpo_lightning.rollouts.seeds import derived_random
@@ -232,7 +232,7 @@ class ProblemRoad:
     def _first_wrong(self, sample: Sample) -> int | None:
         """Token offset of the first wrong step, where the source can check steps."""
         source = self._method.source
-        if not isinstance(source, Checked):
+        if not isinstance(source, StepChecked):
             return None
         pieces = self._pieces(sample.tokens)
         line, offsets = source.first_wrong(self.tree.problem, "".join(pieces)), line_offsets(pieces)

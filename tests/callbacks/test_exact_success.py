@@ -11,7 +11,7 @@ from lightning import Trainer
 from gpo_lightning.callbacks import ExactSuccess
 from gpo_lightning.cli import main
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.problems import ChainSum
+from gpo_lightning.problems import ReasoningGym
 from tests.end_to_end.conftest import SMALL, TRANSFORMERS, config
 
 
@@ -31,8 +31,10 @@ def test_success_and_tokens_are_written_before_and_after_training(
 
 def test_problems_whose_steps_cannot_be_checked_are_refused() -> None:
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    module: Any = SimpleNamespace(data=SimpleNamespace(problems=ChainSum(train_size=1, heldout_size=1)))
-    with pytest.raises(ConfigError, match="ChainSum cannot be checked"):
+    module: Any = SimpleNamespace(
+        data=SimpleNamespace(problems=ReasoningGym("chain_sum", train_size=1, heldout_size=1))
+    )
+    with pytest.raises(ConfigError, match="ReasoningGym cannot be checked"):
         ExactSuccess().on_fit_start(trainer, module)
 
 

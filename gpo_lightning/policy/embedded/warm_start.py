@@ -25,7 +25,8 @@ from gpo_lightning.errors import ConfigError
 from gpo_lightning.policy.embedded.cache import make_once
 from gpo_lightning.policy.embedded.tiny import tiny_tokenizer
 from gpo_lightning.problems import CarryAddition, Ledger, ModularChains, Parities
-from gpo_lightning.problems.checked import Checked, Step
+from gpo_lightning.problems.checked import Checked
+from gpo_lightning.problems.step_checked import Step
 
 _LOG = logging.getLogger(__name__)
 _TOLD = 5
