@@ -1,6 +1,6 @@
-"""How well, and at what cost, each search strategy finds the critical step: four tables.
+"""How well, and at what cost, each search strategy finds the critical step: five tables.
 
-    python benchmarks/search [simulated curves errors overhead] [--trajectories 200] [--seed 1] [--steps 8 16 32]
+    python benchmarks/search [simulated curves belief errors overhead] [--trajectories 200] [--seed 1] [--steps 8 16 32]
 
 Writes benchmarks/results/search.json; tables that were not asked for stay in it as they were.
 """
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import belief
 import curves
 import errors
 import overhead
@@ -21,7 +22,7 @@ RESULTS = Path(__file__).parents[1] / "results" / "search.json"
 
 
 def main() -> None:
-    names = ("simulated", "curves", "errors", "overhead")
+    names = ("simulated", "curves", "belief", "errors", "overhead")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="*", help=f"of {', '.join(names)}; none means all")
     parser.add_argument("--trajectories", type=int, default=200, help="simulated ones, and chains with an error")
@@ -35,6 +36,7 @@ def main() -> None:
     make: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "simulated": lambda: profiles.table(options.steps, options.trajectories, options.seed),
         "curves": lambda: curves.table(options.seed),
+        "belief": lambda: belief.table(options.trajectories, options.seed),
         "errors": lambda: errors.table(min(100, options.trajectories), options.seed),
         "overhead": lambda: overhead.table(32, options.seed),
     }

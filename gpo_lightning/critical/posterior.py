@@ -9,7 +9,7 @@ outcome is no trial anywhere else, because the trajectory under study was not dr
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import cos, fsum, pi
+from math import cos, fsum, inf, pi
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from torch import Tensor
 from gpo_lightning.errors import ConfigError
 
 Floats = NDArray[np.float64]
+
+_SETTLED = 0.03
+"""How far from 0 and 1 a belief takes settled values to be."""
 
 
 @dataclass(frozen=True)
@@ -32,19 +35,23 @@ class ValuePrior:
             Jeffreys' prior, Beta(1/2, 1/2).
         nodes: values that Jeffreys' prior is summed over. They are those of Gauss and Chebyshev, which make the sums
             exact up to ``2 nodes - 1`` trials in a segment.
+        belief: trials that :func:`even_steps` counts for before every step but the first, a belief that costs no
+            token; 0 for none.
     """
 
     change: float = 0.2
     drift: float = 0.3
     settled: float = 0.3
     nodes: int = 32
+    belief: float = 0.0
 
     def __post_init__(self) -> None:
         sound = 0 < self.change < 1 and 0 <= self.drift <= 1 - self.change and 0 < self.settled < 1
-        if not sound or self.nodes < 2:
+        if not sound or self.nodes < 2 or not 0 <= self.belief < inf:
             raise ConfigError(
                 f"data.search.prior: change is {self.change}, drift {self.drift}, settled {self.settled}, nodes "
-                f"{self.nodes}; change and settled must lie in (0, 1), drift in [0, 1 - change], nodes must be >= 2."
+                f"{self.nodes}, belief {self.belief}; change and settled must lie in (0, 1), drift in [0, 1 - change], "
+                "nodes must be >= 2, belief must not be negative."
             )
 
     @cached_property
@@ -112,6 +119,13 @@ class ValuePosterior:
         logs[..., 1:-1] = successes[..., None] * np.log(inner) + failures[..., None] * np.log1p(-inner)
         logs[..., 0], logs[..., -1] = np.where(successes > 0, -np.inf, 0.0), np.where(failures > 0, -np.inf, 0.0)
         evidence = np.ones((len(trials), trials.shape[1] + 1, len(values)))
+        if self.prior.belief:
+            # As if a few trials had been seen; what is settled is nearly 0 or 1 here, lest it be ruled out.
+            rates = (successes[:, 0] + 0.5) / (trials[:, 0] + 1)
+            expected = even_steps(rates, self._outcomes.numpy(), self._steps.numpy(), trials.shape[1])
+            near = values.clip(_SETTLED, 1 - _SETTLED)
+            seen = expected[..., None] * np.log(near) + (1 - expected[..., None]) * np.log1p(-near)
+            logs[:, 1:] += self.prior.belief * seen[:, 1:]
         evidence[:, :-1] = np.exp(logs - logs.max(-1, keepdims=True))
         last = self._steps.numpy()
         evidence[np.arange(evidence.shape[1]) >= last[:, None]] = 1.0
@@ -205,6 +219,27 @@ class ValuePosterior:
             now[moved] = _draw(weights, luck[t, 1, moved])
             drawn.append(now)
         return torch.from_numpy(np.stack(drawn[::-1], -1).reshape(batch, samples, length))
+
+
+def even_steps(rates: Floats, outcomes: Floats, steps: NDArray[np.int64], width: int) -> Floats:
+    """``[B, width]`` values that are believed before each step if every step is equally hard and mistakes are final.
+
+    A right prefix of t of n steps has the value p^(1 - t/n), the rule of :class:`.Frontier`. A success was right all
+    the way; of the failures, a share (p^(t/n) - p) / (1 - p) was right until then.
+
+    >>> even_steps(np.array([0.25, 0.25]), np.array([1.0, 0.0]), np.array([2, 2]), 2).round(3).tolist()
+    [[0.25, 0.5], [0.25, 0.167]]
+
+    Args:
+        rates: ``[B]`` success from the prompt, p, in (0, 1).
+        outcomes: ``[B]`` of the trajectories.
+        steps: ``[B]`` n.
+        width: columns; those after a trajectory's end have no meaning.
+    """
+    done = np.minimum(np.arange(width) / steps[:, None], 1.0)
+    p = rates[:, None]
+    right = p ** (1 - done)
+    return right * np.where(outcomes[:, None] >= 0.5, 1.0, (p**done - p) / (1 - p))
 
 
 def _normalised(weights: Tensor) -> Tensor:

@@ -3,12 +3,14 @@
 from itertools import pairwise, product
 from math import exp, lgamma, prod
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gpo_lightning.critical import ValuePosterior, ValuePrior
+from gpo_lightning.critical.posterior import even_steps
 from gpo_lightning.errors import ConfigError
 
 Trials = list[tuple[int, int]]
@@ -148,3 +150,39 @@ def test_nothing_known_is_no_trouble(outcome: float) -> None:
 def test_a_prior_that_is_none_is_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=r"data\.search\.prior"):
         ValuePrior(**bad)  # type: ignore[arg-type]
+
+
+@given(st.integers(1, 12), st.floats(0.02, 0.98))
+def test_the_belief_is_what_values_are_if_every_step_is_equally_hard_and_mistakes_are_final(
+    steps: int, p: float
+) -> None:
+    right = p ** (1 / steps)
+    first_wrong = [right**t * (1 - right) for t in range(steps)]
+    by_hand = [[p ** (1 - t / steps) for t in range(steps)], [0.0] * steps]
+    for wrong, chance in enumerate(first_wrong):
+        for t in range(wrong + 1):
+            by_hand[1][t] += chance / (1 - p) * p ** (1 - t / steps)
+    found = even_steps(np.array([p, p]), np.array([1.0, 0.0]), np.array([steps, steps]), steps)
+    assert found.tolist() == [pytest.approx(row) for row in by_hand]
+
+
+@given(
+    trials=st.lists(st.tuples(st.integers(0, 3), st.just(3)), min_size=2, max_size=6),
+    outcome=st.sampled_from([0.0, 1.0]),
+)
+def test_a_belief_tells_nothing_before_the_first_step_and_gives_way_to_probes(trials: Trials, outcome: float) -> None:
+    believing = ValuePrior(change=0.3, settled=0.2, belief=0.5)
+    found = posterior(trials, outcome, believing)
+    assert bool(((found.values >= 0) & (found.values <= 1)).all())
+    many = [(1000 * k, 1000 * m) for k, m in trials]
+    swayed, plain = posterior(many, outcome, believing), posterior(many, outcome, ValuePrior(change=0.3, settled=0.2))
+    assert swayed.values[0, :-1].tolist() == pytest.approx(plain.values[0, :-1].tolist(), abs=0.02)
+
+
+def test_without_probes_a_failure_is_believed_to_fall_and_a_success_to_rise() -> None:
+    nothing: Trials = [(3, 7), (0, 0), (0, 0), (0, 0)]
+    believed = posterior(nothing, 0.0, ValuePrior(belief=1.0)).values[0].tolist()
+    flat = posterior(nothing, 0.0, ValuePrior()).values[0].tolist()
+    rising = posterior(nothing, 1.0, ValuePrior(belief=1.0)).values[0].tolist()
+    assert believed[3] < flat[3]
+    assert rising[1] < rising[3]
