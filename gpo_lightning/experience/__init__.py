@@ -7,7 +7,7 @@ calls the policy.
 from gpo_lightning.experience.advantages import AdvantageEstimator, GroupMean, LeaveOneOut, NoBaseline
 from gpo_lightning.experience.best_of import BestOf
 from gpo_lightning.experience.builder import ExperienceBuilder
-from gpo_lightning.experience.credit import Siblings
+from gpo_lightning.experience.credit import FromCriticalStep, Outcome, Segments, Siblings
 from gpo_lightning.experience.demonstration import Demonstrations, RightResponses
 from gpo_lightning.experience.example import Batch, Row, Rows, Scores
 from gpo_lightning.experience.labelled import LabelledResponses, MismatchedResponses
@@ -22,18 +22,21 @@ __all__ = [
     "BestOf",
     "Demonstrations",
     "ExperienceBuilder",
+    "FromCriticalStep",
     "GroupMean",
     "LabelledResponses",
     "LeaveOneOut",
     "MaskTruncated",
     "MismatchedResponses",
     "NoBaseline",
+    "Outcome",
     "PolicyGradient",
     "PreferencePairs",
     "RightResponses",
     "Row",
     "Rows",
     "Scores",
+    "Segments",
     "Siblings",
     "SoftPunishment",
     "ValuedSteps",

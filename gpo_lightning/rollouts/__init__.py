@@ -3,6 +3,7 @@
 Samples, probes, resets and values live in the tree and nowhere else. Nothing here trains, and nothing knows Lightning.
 """
 
+from gpo_lightning.rollouts.branches import Branches
 from gpo_lightning.rollouts.loop import RolloutLoop, Rollouts
 from gpo_lightning.rollouts.named import NamedMistake
 from gpo_lightning.rollouts.occupancy import Occupancy
@@ -14,6 +15,7 @@ from gpo_lightning.rollouts.starts import Critical, FirstMistake, Frontier, Prom
 from gpo_lightning.rollouts.tree import RolloutTree, Sample
 
 __all__ = [
+    "Branches",
     "Critical",
     "FirstMistake",
     "Frontier",
