@@ -1,40 +1,28 @@
 """The LightningDataModule: one epoch is one GPO iteration, its rollouts made by the policy's present weights."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from lightning import Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
-from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader
 
-from gpo_lightning.critical import ChangePoint, MaxAdvantage, Newline, NoSearch, SearchStrategy, Segmenter, Selector
-from gpo_lightning.engines import Engine, JournaledEngine, Recovery, RestartingEngine, Sampling
+from gpo_lightning.critical import ChangePoint, MaxAdvantage, Newline, SearchStrategy, Segmenter, Selector
+from gpo_lightning.engines import Engine, JournaledEngine, Recovery, Sampling
 from gpo_lightning.engines.choose import choose_engine
-from gpo_lightning.engines.journal import CompletionJournal
 from gpo_lightning.errors import ConfigError
-from gpo_lightning.evaluation_data import EvaluationData
 from gpo_lightning.experience import Batch, ExperienceBuilder
 from gpo_lightning.experience.demonstration import solution_trees
 from gpo_lightning.given import expect
 from gpo_lightning.hyperparameters import plain, shortened
 from gpo_lightning.policy import Policy
-from gpo_lightning.problems import LabelledTrajectory, Problem, ProblemSource
-from gpo_lightning.problems.labelled import LabelledSource
 from gpo_lightning.problems.prompt_check import PromptCheck
 from gpo_lightning.problems.rewarded import AnyProblems, AnyRewards, judged
-from gpo_lightning.rewards.workers import grader_incidents
-from gpo_lightning.rollouts import RolloutLoop, RolloutPlan, Rollouts, RolloutTree
-from gpo_lightning.rollouts.earlier import EarlierSuccesses
-from gpo_lightning.rollouts.order import ProblemOrder
+from gpo_lightning.rollout_data import RolloutData
+from gpo_lightning.rollouts import RolloutPlan, Rollouts
 from gpo_lightning.rollouts.parquet import read_trees
 from gpo_lightning.rollouts.starts import Critical, StartStates
-from gpo_lightning.rollouts.work_queue import SearchJob, WorkQueue, dynamic_balance, static_balance
 from gpo_lightning.runs import run_directory
 from gpo_lightning.runs.fit_loop import ResumableFitLoop
 from gpo_lightning.runs.kept_rollouts import KeptRollouts
@@ -53,7 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class RolloutDataModule(EvaluationData):
+class RolloutDataModule(RolloutData):
     """Makes each epoch's training data by critical-step-reset rollouts.
 
     Args:
@@ -73,6 +61,8 @@ class RolloutDataModule(EvaluationData):
             share counts once. A step has the same examples, and the same gradient, in as many passes as it takes;
             ``null`` cuts it by ``micro_batch``.
         refresh_every: iterations between new rollouts; in between, the same ones are learnt from again.
+        overlap: 1 makes the next iteration's rollouts while this one is learnt from, by the weights this one began
+            with; ratios of the loss, taken against the rollouts' own log-probs, answer for the difference. 0: in turn.
         saved: Parquet file of rollouts (``gpo explore`` wrote it) to learn from instead of making new ones.
         evaluation: how tokens are drawn in evaluation; ``null`` means greedy, with the budget of ``sampling``.
         evaluation_samples: responses to each held-out problem.
@@ -94,6 +84,7 @@ class RolloutDataModule(EvaluationData):
         experience: ExperienceBuilder | None = None,
         micro_batch: int = 8,
         refresh_every: int = 1,
+        overlap: int = 0,
         saved: Path | None = None,
         evaluation: Sampling | None = None,
         evaluation_samples: int = 1,
@@ -111,27 +102,18 @@ class RolloutDataModule(EvaluationData):
         expect("starts", starts, StartStates, "Critical()")
         expect("evaluation", evaluation or sampling, Sampling, "Sampling(temperature=0.0)")
         evaluation = (evaluation or Sampling(sampling.max_tokens, temperature=0.0)).checked("data.evaluation")
-        super().__init__(judged(problems, rewards), evaluation, evaluation_samples, seed)
+        super().__init__(judged(problems, rewards), evaluation, evaluation_samples, seed, made_by, recovery)
         self.plan = plan
         self.sampling = sampling.checked("data.sampling")
         self.segmenter, self.search, self.selector, self.starts = segmenter, search, selector, starts
         self.micro_batch, self.micro_tokens = micro_batch, micro_tokens
-        self.refresh_every, self.saved = refresh_every, saved
+        self.refresh_every, self.overlap, self.saved = refresh_every, overlap, saved
         self.rollouts: Rollouts | None = None
-        self._earlier = EarlierSuccesses()
-        self._prompts: PromptCheck | None = None
         self._experience = experience
         self.directory = Path()
-        self.check_signals: Callable[[], None] = lambda: None
-        self._made_by = made_by
-        self._restarting = RestartingEngine(self._made_by, recovery)
-        self._engine: Engine = self._restarting
-        self._incidents: Counter[str] = Counter()
-        self._graders_before = grader_incidents()
         self._chosen = engine == "auto"
         self._loader: tuple[int, DataLoader[OpaqueBatch[Batch]]] | None = None
         self._random_state: dict[str, Any] | None = None
-        self._announced = False
         self._accumulate: int | None = None
         if sampling.temperature <= 0:
             raise ConfigError(
@@ -139,6 +121,12 @@ class RolloutDataModule(EvaluationData):
             )
         if micro_batch < 1 or refresh_every < 1:
             raise ConfigError("data.micro_batch and data.refresh_every must be at least 1.")
+        if overlap not in (0, 1):
+            raise ConfigError(f"data.overlap is {overlap}; rollouts are made 1 iteration ahead, or, with 0, in turn.")
+        if overlap and (refresh_every > 1 or saved is not None):
+            other = "data.refresh_every above 1" if refresh_every > 1 else "data.saved"
+            raise ConfigError(f"data.overlap is for new rollouts in every iteration, unlike {other}. Leave one out.")
+        made_by.beside_training = bool(overlap)
         if micro_tokens is not None and micro_tokens < 1:
             raise ConfigError(
                 f"data.micro_tokens is {micro_tokens}; it must be at least 1, or null to cut by data.micro_batch."
@@ -149,7 +137,7 @@ class RolloutDataModule(EvaluationData):
     def _settings(self) -> dict[str, Any]:
         """The arguments as plain values, for loggers."""
         names = ("problems", "plan", "sampling", "segmenter", "search", "selector", "starts", "micro_batch")
-        more = ("micro_tokens", "refresh_every", "saved", "evaluation", "evaluation_samples", "seed")
+        more = ("micro_tokens", "refresh_every", "overlap", "saved", "evaluation", "evaluation_samples", "seed")
         arguments = {name: getattr(self, name) for name in (*names, *more)}
         arguments |= {"engine": self._made_by, "experience": self._experience}
         return shortened({name: plain(value) for name, value in arguments.items()})
@@ -173,17 +161,14 @@ class RolloutDataModule(EvaluationData):
         self.directory = run_directory(trainer)
         self.journal_in(self.directory / JOURNAL)
         builder = self.builder(cast(Any, trainer.lightning_module).loss)
+        if self.overlap and (self._ranks > 1 or builder.least_group == 0):
+            why = "the loss learns from reference solutions" if self._ranks == 1 else f"{self._ranks} processes train"
+            raise ConfigError(f"data.overlap is for one process that makes rollouts, and {why}. Leave it at 0.")
         if builder.least_group > self.plan.group_size:
             raise ConfigError(
                 f"data.plan.group_size is {self.plan.group_size}, but {type(builder).__name__} compares at least "
                 f"{builder.least_group} responses to a problem. Raise data.plan.group_size."
             )
-
-    def journal_in(self, folder: Path) -> None:
-        """Keep what the engine finishes in a folder, and answer from what a stopped run left there."""
-        self._engine = JournaledEngine(
-            self._restarting, CompletionJournal(folder, self._rank, self._ranks), lambda: self.check_signals()
-        )
 
     def builder(self, loss: "Loss") -> ExperienceBuilder:
         """The experience builder for a loss.
@@ -192,115 +177,6 @@ class RolloutDataModule(EvaluationData):
             ConfigError: ``data.experience`` is of another kind than the loss reads.
         """
         return builder_for(loss, self._experience)
-
-    def _loop(self, policy: Policy, source: ProblemSource) -> RolloutLoop:
-        """The object that makes rollouts, for problems of one source."""
-        return RolloutLoop(
-            engine=self._engine,
-            tokenizer=policy.tokenizer,
-            source=source,
-            plan=self.plan,
-            sampling=self.sampling,
-            segmenter=self.segmenter,
-            search=self.search,
-            selector=self.selector,
-            seed=self.seed,
-            listener=self.listener,
-            balance=None if self._ranks == 1 else self._balance,
-            rank=self._rank,
-            starts=self.starts,
-        )
-
-    def _balance(self, own: Sequence[SearchJob]) -> WorkQueue:
-        """How ranks share their searches."""
-        # Who is faster must not decide where a run has to repeat itself, nor where taking a tree costs nothing.
-        if self._engine.capabilities.reproducible or isinstance(self.search, NoSearch):
-            return static_balance(self._rank, self._ranks)(own)
-        return dynamic_balance(self._rank)(own)
-
-    def _serve(self, policy: Policy, version: int, problems: Sequence[Problem], sampling: Sampling) -> None:
-        """Have the engine, started if need be, serve ``policy``'s present weights; and first check what is asked."""
-        self._engine.expect(self._longest(policy, problems, sampling))
-        self.tell("engine")
-        with isolate_rng():
-            self._loop(policy, self.problems).serve(policy, version, self.clock)
-        if not self._announced:
-            how = "chosen automatically" if self._chosen else "as configured"
-            rank_zero_info(f"Engine: {self._engine.capabilities.name} ({how})")
-            self._announced = True
-
-    def _longest(self, policy: Policy, problems: Sequence[Problem], sampling: Sampling) -> int:
-        """Most tokens of prompt and response; of all that training will ask, where it begins."""
-        if self._prompts is None or self._prompts.tokenizer is not policy.tokenizer:
-            self._prompts = PromptCheck(policy.tokenizer, policy.context, policy.vocabulary)
-        asked = [(problems, sampling)]
-        if self.trainer is not None and self.trainer.state.fn == "fit":
-            later = [*self.expected, *(self.evaluated if self.trainer.limit_val_batches else ())]
-            asked += [(self.order.problems, self.sampling), *((each.problems, each.sampling) for each in later)]
-        return self._prompts.longest((listed, how.max_tokens) for listed, how in asked)
-
-    @property
-    def engine(self) -> Engine:
-        """The engine as configured, for its ledger."""
-        return self._made_by
-
-    @property
-    def incidents(self) -> Counter[str]:
-        """What befell this rank, and was mended: engine restarts, graders that were killed, skipped steps."""
-        return self._incidents + Counter(self._restarting.faults) + (grader_incidents() - self._graders_before)
-
-    def count_incident(self, event: str) -> None:
-        """Count something that went wrong and was mended."""
-        self._incidents[event] += 1
-
-    @cached_property
-    def order(self) -> ProblemOrder:
-        """Which problems this rank's iterations ask."""
-        problems = self.problems.train()
-        left_out = "; ".join(f"{count} left out ({reason})" for reason, count in self.problems.counts.items())
-        rank_zero_info(f"Problems: {len(problems)} to learn from" + (f"; {left_out}" if left_out else ""))
-        if not problems:
-            held = len(self.problems.heldout())
-            all_of_them = f" All {held} are held out: of one file, one row in ten is. Give more, or those apart."
-            raise ConfigError(f"data.problems yields no training problems.{all_of_them if held else ''}")
-        return ProblemOrder(problems, self.plan, self.seed, self._rank, self._ranks)
-
-    def explore(self, policy: Policy, iteration: int) -> Rollouts:
-        """An iteration's rollouts by ``policy``'s present weights."""
-        problems, reserve = self.order.iteration(iteration), self.order.reserve(iteration)
-        self._serve(policy, iteration, self.order.problems, self.sampling)
-        earlier = self._earlier.before(iteration)
-        rollouts = self._finished(self._loop(policy, self.problems).explore(problems, iteration, reserve, earlier))
-        if self.starts.remembers:
-            self._earlier.add(rollouts.trees, iteration)
-        return rollouts
-
-    def examine(self, policy: Policy, labelled: LabelledSource) -> tuple[list[LabelledTrajectory], Rollouts]:
-        """Labelled trajectories, and the critical steps the policy's continuations find in them."""
-        trajectories = self.share(labelled.trajectories())
-        self._serve(policy, 0, [each.problem for each in trajectories], self.sampling)
-        return trajectories, self._finished(self._loop(policy, labelled.problems).examine(trajectories))
-
-    def watch(self, problems: Sequence[Problem], version: int) -> list[RolloutTree]:
-        """Trees of problems whose solutions the policy's present weights have valued step by step.
-
-        Nothing is learnt from them: no random state outside is touched, and what they cost counts as evaluation.
-        """
-        policy = cast(Policy, cast(Any, cast(Trainer, self.trainer).lightning_module).policy)
-        self._serve(policy, version, problems, self.sampling)
-        loop = self._loop(policy, self.problems)
-        loop.plan = replace(self.plan, reset_probability=1.0, mixed_only=False, resets=0, refills=0)
-        loop.starts = Critical()
-        loop.search = ChangePoint() if isinstance(self.search, NoSearch) else self.search
-        with self.clock("evaluation"), isolate_rng(), self.engine.ledger.as_evaluation():
-            trees = loop.explore(self.share(problems), version).trees
-        self._engine.offload()
-        return trees
-
-    def _finished(self, rollouts: Rollouts) -> Rollouts:
-        self.clock.add(rollouts.seconds)
-        self._engine.offload()
-        return rollouts
 
     def train_dataloader(self) -> DataLoader[OpaqueBatch[Batch]]:
         trainer = cast(Trainer, self.trainer)
@@ -361,7 +237,7 @@ class RolloutDataModule(EvaluationData):
             if not trees:
                 raise ConfigError("data.problems gives no reference solutions, which the loss learns from.")
             return Rollouts(trees, counts)
-        return self.explore(policy, iteration)
+        return self._rollouts_of(policy, iteration)
 
     def forget_rollouts(self, before: int) -> None:
         """Give up what the journal holds of iterations before one: a checkpoint of a later one is written."""
@@ -370,13 +246,18 @@ class RolloutDataModule(EvaluationData):
             self._engine.journal.discard(before)
 
     def state_dict(self) -> dict[str, Any]:
-        earlier = {"earlier": self._earlier.state_dict()} if self.starts.remembers else {}
-        return {"ranks": rank_states(self.engine.ledger, self.clock, self.incidents), **earlier}
+        more: dict[str, Any] = {"earlier": self._earlier.state_dict()} if self.starts.remembers else {}
+        if self._ahead is not None:
+            self._ahead.wait(self.check_signals)
+            more["ahead"] = self._ahead.state_dict()
+        return {"ranks": rank_states(self.engine.ledger, self.clock, self.incidents), **more}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         states = state_dict["ranks"]
         if earlier := state_dict.get("earlier"):
             self._earlier.load_state_dict(earlier, {problem.id: problem for problem in self.order.problems})
+        if self._ahead is not None:
+            self._ahead.load_state_dict(state_dict.get("ahead", {}))
         self._random_state = restore_rank_state(
             states, self._rank, self._ranks, self.engine.ledger, self.clock, self._incidents
         )
@@ -397,4 +278,6 @@ class RolloutDataModule(EvaluationData):
 
     def close(self) -> None:
         """End the engine; it starts again when it is needed."""
+        if self._ahead is not None:
+            self._ahead.give_up()
         self._engine.shutdown()

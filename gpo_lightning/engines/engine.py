@@ -93,9 +93,11 @@ class Ledger:
 
     def __init__(self) -> None:
         self.accounts = {purpose: Tokens() for purpose in Purpose}
+        self._aside: Ledger | None = None
 
     def book(self, request: Request, completion: Completion) -> None:
-        self.accounts[request.purpose] += Tokens(
+        accounts = self.accounts if self._aside is None else self._aside.accounts
+        accounts[request.purpose] += Tokens(
             requests=1,
             generated=len(completion.tokens),
             prefilled=len(request.prefix) - completion.cached,
@@ -119,6 +121,19 @@ class Ledger:
             for spent in self.accounts.values():
                 before[Purpose.EVALUATION] += spent
             self.accounts = before
+
+    def put_aside(self) -> None:
+        """Book apart from now on, until :meth:`take_aside`: it is for an iteration that has not begun."""
+        self._aside = Ledger()
+
+    def take_aside(self) -> "Ledger":
+        """What was booked apart."""
+        aside, self._aside = self._aside or Ledger(), None
+        return aside
+
+    def add(self, other: "Ledger") -> None:
+        for purpose, tokens in other.accounts.items():
+            self.accounts[purpose] += tokens
 
     def state_dict(self) -> dict[str, dict[str, int]]:
         return {
@@ -145,6 +160,8 @@ class Engine(ABC):
         """``time.monotonic()`` of when a process of its own was last heard of, where it has one."""
         self.longest: int | None = None
         """Most tokens of prefix and continuation that will be asked for, where somebody knows before the start."""
+        self.beside_training = False
+        """Whether it generates while the policy learns: with weights of its own, and without giving memory back."""
 
     @property
     @abstractmethod

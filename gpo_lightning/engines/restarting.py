@@ -48,6 +48,8 @@ class RestartingEngine(Engine):
         self.engine, self.recovery = engine, recovery
         self.ledger, self.version = engine.ledger, engine.version
         self.restarts = 0
+        self.revives = True
+        """Whether an engine that dies is started again; not while the policy's weights move on."""
         self._in_a_row = 0
         self._policy: Policy | None = None
         self._seed = 0
@@ -124,7 +126,7 @@ class RestartingEngine(Engine):
     def _revive(self, error: Exception) -> None:
         """Start the engine again, give it the weights, and ask again for what is unfinished."""
         policy = self._policy
-        if policy is None:
+        if policy is None or not self.revives:
             raise error
         while True:
             self._in_a_row += 1

@@ -53,7 +53,7 @@ class Transformers(Engine):
         self._queue = deque(item for item in self._queue if item[0] != handle)
 
     def sync(self, policy: "Policy", version: int) -> None:
-        self._policy = policy.standalone()
+        self._policy = policy.own_copy() if self.beside_training else policy.standalone()
         self.version = version
 
     def poll(self) -> list[Completion]:
@@ -67,6 +67,9 @@ class Transformers(Engine):
         for (_, request), completion in zip(batch, completions, strict=True):
             self.ledger.book(request, completion)
         return completions
+
+    def shutdown(self) -> None:
+        self._queue.clear()
 
     def _served(self) -> "Policy":
         if self._policy is None:

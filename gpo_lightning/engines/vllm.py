@@ -274,7 +274,7 @@ class VLLM(Engine):
             self._running().wake_up()
 
     def _sleeps(self) -> bool:
-        return self._engine is not None and torch.cuda.is_available() and self.sleep
+        return self._engine is not None and torch.cuda.is_available() and self.sleep and not self.beside_training
 
     def alive(self) -> bool:
         engine = self._engine

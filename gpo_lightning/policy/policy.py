@@ -242,12 +242,14 @@ class Policy(nn.Module):
 
         Only such a one may generate: a process does as many forward passes as its responses are long.
         """
-        if self._gathered is None:
-            return self
+        return self if self._gathered is None else self.own_copy()
+
+    def own_copy(self) -> "Policy":
+        """A copy with the weights of now, or of the last :meth:`gather`; it stays as it is while this one learns."""
         if self._copy is None:
             with torch.random.fork_rng(devices=[]):
                 self._copy = [Policy(self.config, values=self.value_head is not None).eval()]
-        take_over(self._copy[0], self, self._gathered)
+        take_over(self._copy[0], self, self.trainable_state())
         return self._copy[0]
 
     @cached_property
