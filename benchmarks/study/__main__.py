@@ -122,7 +122,7 @@ def compare(study: Study, curves: Curves) -> list[dict[str, Any]]:
 def row_of(study: Study, task: str, arm: str, found: list[list[Point]], base: list[list[Point]]) -> dict[str, Any]:
     """An arm's figures, and those of the base up to the same number of generated tokens.
 
-    A run that does not reach the threshold counts with all the tokens it generated: what its method needs is more.
+    What a run needs that does not reach the threshold: see :func:`paired.spent`.
     """
     budget = min(its[-1].generated for its in (*found, *base))
     areas = [paired.area(its, budget) for its in found]
@@ -140,10 +140,8 @@ def row_of(study: Study, task: str, arm: str, found: list[list[Point]], base: li
         "to_threshold": reached,
     }
     if found is not base:
-        spent, spent_by_base = (
-            [paired.tokens_to(its, study.threshold) or its[-1].generated for its in of] for of in (found, base)
-        )
-        row["ratio"] = paired.ratio(spent_by_base, spent)
+        pairs = [paired.spent(a, b, study.threshold) for a, b in zip(base, found, strict=True)]
+        row["ratio"] = paired.ratio([theirs for theirs, _ in pairs], [own for _, own in pairs])
         if len(found) > 1 and arm not in study.explain:
             row["p"] = paired.p_value([a - paired.area(b, budget) for a, b in zip(areas, base, strict=True)])
     return row
@@ -151,10 +149,9 @@ def row_of(study: Study, task: str, arm: str, found: list[list[Point]], base: li
 
 def show(study: Study, rows: list[dict[str, Any]]) -> None:
     print("Success at the start, at 1/4, 1/2 and all of the generated tokens, and of the base there; mean over seeds.")
-    print("Tokens to the threshold: median; base / arm: geometric mean and 95 % interval, a run that does not reach it")
-    print(
-        "counted with all its tokens; p of the areas, paired by seed, corrected for the number of comparisons (Holm)."
-    )
+    print("Tokens to the threshold: median; base / arm: geometric mean and 95 % interval. A run that does not reach it")
+    print("counts with all its tokens, and where that is an arm's, the base's with no more. p of the areas, paired by")
+    print("seed, corrected for the number of comparisons (Holm).")
     to = f"tokens to {study.threshold:.0%}"
     print(
         f"{'task':10} {'arm':38} {'tokens':>7} start    1/4    1/2    all   base   area {to:>14} reached  base / arm  p"

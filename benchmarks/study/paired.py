@@ -25,6 +25,18 @@ def tokens_to(curve: Curve, threshold: float) -> float | None:
     return None
 
 
+def spent(base: Curve, other: Curve, threshold: float) -> tuple[float, float]:
+    """Tokens that two paired runs need to a threshold, so that what is not known speaks against the other.
+
+    A run that does not reach it counts with all the tokens it generated: what it needs is more. Where it is the other
+    one, the base counts with no more than that: nobody can say by how much it would have been ahead.
+    """
+    needed = tokens_to(other, threshold)
+    whole = other[-1].generated
+    of_base = tokens_to(base, threshold) or base[-1].generated
+    return (min(of_base, whole), whole) if needed is None else (of_base, needed)
+
+
 def area(curve: Curve, tokens: float) -> float:
     """Mean success over the logarithm of generated tokens, from a tenth of the budget to all of it."""
     places = np.geomspace(tokens / 10, tokens, 50)

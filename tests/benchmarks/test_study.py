@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.conftest import ROOT
 
@@ -144,3 +146,27 @@ def test_arms_of_a_study_train_the_model_and_problems_of_its_tasks(name: str) ->
             said = yaml.safe_load((ROOT / path).read_text())
             assert set(said) == {"data"}, path
             assert not {"problems", "engine", "sampling", "evaluation"} & set(said["data"]), path
+
+
+def curve(run: list[tuple[float, int]]) -> list[Point]:
+    """Of success, and tokens since the measurement before."""
+    return [Point(success, sum(t for _, t in run[: i + 1]), 0, i) for i, (success, _) in enumerate(run)]
+
+
+RUNS = st.lists(st.tuples(st.floats(0, 1), st.integers(1, 1000)), min_size=2, max_size=6)
+
+
+@given(RUNS, RUNS, st.floats(0.05, 0.95))
+def test_an_arm_that_does_not_arrive_is_never_said_to_be_ahead(
+    base: list[tuple[float, int]], other: list[tuple[float, int]], threshold: float
+) -> None:
+    one, two = curve(base), curve(other)
+    theirs, own = paired.spent(one, two, threshold)
+    reached = paired.tokens_to(two, threshold)
+    assert theirs <= max(own, one[-1].generated)
+    if reached is None:
+        assert own == two[-1].generated
+        assert theirs <= own
+    else:
+        assert own == reached
+        assert theirs == (paired.tokens_to(one, threshold) or one[-1].generated)
