@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import re
 import sys
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,9 +129,17 @@ def restore(study: Study, results: Path) -> None:
                     (folder / "finished").touch()
 
 
+def _end_with_the_study() -> None:
+    """Nobody asks for a run any more whose study was killed."""
+    if (study := multiprocessing.parent_process()) is not None:
+        study.join()
+        os._exit(1)
+
+
 def _fit(arguments: list[str], folder: Path, core: int) -> None:
     from gpo_lightning.cli import main
 
+    threading.Thread(target=_end_with_the_study, daemon=True).start()
     log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
