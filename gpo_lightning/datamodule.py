@@ -266,6 +266,8 @@ class RolloutDataModule(RolloutData):
         self._give_back()
 
     def teardown(self, stage: str) -> None:
+        if self._ahead is not None:
+            self._ahead.tidy()
         self._give_back()
         if isinstance(self._engine, JournaledEngine):
             self._engine.journal.clear()

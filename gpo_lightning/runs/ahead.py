@@ -13,6 +13,8 @@ from gpo_lightning.runs.kept_rollouts import KeptRollouts
 
 _LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.1
+_MANY = 999_999
+"""Later than any iteration."""
 
 
 class _GivenUpError(Exception):
@@ -112,6 +114,10 @@ class RolloutsAhead:
             self._thread.join()
             self._end()
         self._made = self._failed = self._ready = None
+
+    def tidy(self) -> None:
+        """Remove what is kept of iterations that have begun: the run has ended."""
+        self._kept.discard(_MANY if self._ready is None else self._ready.iteration)
 
     def _end(self) -> Ledger:
         self._thread, self._restarting.revives = None, True

@@ -76,6 +76,7 @@ def test_stopped_at_any_moment_it_ends_the_same(
             fit(tmp_path, *OVERLAP)
     fit(tmp_path, *OVERLAP, "--ckpt_path=last")
     assert_same(left(tmp_path), whole)
+    assert not list((run_directory(tmp_path) / "journal").glob("*")), "a run that has ended needs no journal"
 
 
 def test_a_signal_ends_the_rollouts_beside_the_training_too(
@@ -119,6 +120,14 @@ def test_an_engine_that_dies_beside_the_training_costs_its_rollouts_and_not_the_
     assert died
     assert summary["iterations"] == 3
     assert summary["incidents"]["rollouts_ahead_lost"] == 1
+
+
+def test_a_run_that_a_budget_ended_goes_on_as_if_there_had_been_none(whole: dict[str, Any], tmp_path: Path) -> None:
+    budget = "--trainer.callbacks+={class_path: gpo_lightning.callbacks.TokenBudget, init_args: {tokens: %d}}"
+    fit(tmp_path, *OVERLAP, budget % 1)
+    assert json.loads((run_directory(tmp_path) / "summary.json").read_text())["iterations"] == 1
+    fit(tmp_path, *OVERLAP, budget % 10**9, "--ckpt_path=last")
+    assert left(tmp_path)["weights"] == whole["weights"]
 
 
 @pytest.mark.vllm
