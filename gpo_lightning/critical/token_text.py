@@ -10,33 +10,63 @@ _UNFINISHED = "\ufffd"
 _WINDOW = 8
 
 
-def token_pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
-    """Text added by each token; joined, the pieces are the decoded text.
+class TokenText:
+    """The text that tokens of one tokenizer add to a response.
 
-    A character whose bytes are spread over several tokens belongs to the token that completes it; the ones before
-    add nothing. Special tokens add nothing.
+    Where every token says by itself what it says in its place, that is looked up, for most tokens say the same again
+    and again; else the response is decoded token by token.
 
     Args:
         tokenizer: of the policy.
-        tokens: response token ids.
-
-    Returns:
-        One string a token.
     """
-    pieces: list[str] = []
-    # A few tokens of context before keep leading blanks right; decoding all of them would be quadratic.
-    context, before = 0, ""
-    for end in range(1, len(tokens) + 1):
-        after = _decode(tokenizer, tokens[context:end])
-        if after.endswith(_UNFINISHED) and end < len(tokens):
-            pieces.append("")
-            continue
-        pieces.append(after[len(before) :])
-        before = after
-        if end - context > 2 * _WINDOW:
-            context = end - _WINDOW
-            before = _decode(tokenizer, tokens[context:end])
-    return pieces
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._alone: dict[int, str] = {}
+
+    def pieces(self, tokens: Sequence[int]) -> list[str]:
+        """Text added by each token; joined, the pieces are the decoded text.
+
+        A character whose bytes are spread over several tokens belongs to the token that completes it; the ones before
+        add nothing. Special tokens add nothing.
+
+        Args:
+            tokens: response token ids.
+
+        Returns:
+            One string a token.
+        """
+        for token in set(tokens) - self._alone.keys():
+            self._alone[token] = self._decode([token])
+        pieces = [self._alone[token] for token in tokens]
+        joined = "".join(pieces)
+        if _UNFINISHED not in joined and joined == self._decode(tokens):
+            return pieces
+        return self._in_place(tokens)
+
+    def _in_place(self, tokens: Sequence[int]) -> list[str]:
+        pieces: list[str] = []
+        # A few tokens of context before keep leading blanks right; decoding all of them would be quadratic.
+        context, before = 0, ""
+        for end in range(1, len(tokens) + 1):
+            after = self._decode(tokens[context:end])
+            if after.endswith(_UNFINISHED) and end < len(tokens):
+                pieces.append("")
+                continue
+            pieces.append(after[len(before) :])
+            before = after
+            if end - context > 2 * _WINDOW:
+                context = end - _WINDOW
+                before = self._decode(tokens[context:end])
+        return pieces
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return cast(str, self._tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+
+def token_pieces(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[str]:
+    """As :meth:`TokenText.pieces`, of a single response."""
+    return TokenText(tokenizer).pieces(tokens)
 
 
 def line_offsets(pieces: Sequence[str]) -> list[int]:
@@ -46,10 +76,6 @@ def line_offsets(pieces: Sequence[str]) -> list[int]:
     [0, 3]
     """
     return [0, *(index + 1 for index, piece in enumerate(pieces) if "\n" in piece)]
-
-
-def _decode(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
-    return cast(str, tokenizer.decode(list(tokens), skip_special_tokens=True))
 
 
 def step_texts(pieces: Sequence[str], boundaries: Sequence[int]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from gpo_lightning.critical.token_text import line_offsets, token_pieces
+from gpo_lightning.critical.token_text import TokenText, line_offsets
 from gpo_lightning.engines import Completion, Purpose
 from gpo_lightning.problems import Problem, ProblemSource
 from gpo_lightning.problems.problem import Response
@@ -48,7 +48,7 @@ class Judge:
 
     def __init__(self, tokenizer: Tokenizer, source: ProblemSource, counts: Counter[str]) -> None:
         self._tokenizer, self._source, self._counts = tokenizer, source, counts
-        self._thoughts = Thoughts(tokenizer)
+        self._text, self._thoughts = TokenText(tokenizer), Thoughts(tokenizer)
 
     def samples(self, finished: Sequence[Finished], version: int) -> list[Sample]:
         """One a continuation, graded together.
@@ -93,7 +93,7 @@ class Judge:
         """The states at the beginnings of a response's lines; none where the source tells none, or fails (counted)."""
         if not self._source.tells_states(problem):
             return ()
-        pieces = token_pieces(self._tokenizer, tokens)
+        pieces = self._text.pieces(tokens)
         found: list[tuple[int, str]] = []
         for offset in line_offsets(pieces)[1:]:
             try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from gpo_lightning.critical import ChangePoint, MaxAdvantage, Newline, SearchStrategy, Segmenter, Selector
-from gpo_lightning.critical.token_text import token_pieces
+from gpo_lightning.critical.token_text import TokenText
 from gpo_lightning.engines import Engine, Sampling
 from gpo_lightning.engines.engine import remaining_tokens
 from gpo_lightning.problems import LabelledTrajectory, Problem, ProblemSource
@@ -188,6 +188,7 @@ class _Iteration:
         self._method = Method(
             engine=loop.engine,
             tokenizer=loop.tokenizer,
+            text=TokenText(loop.tokenizer),
             source=loop.source,
             plan=loop.plan,
             segmenter=loop.segmenter,
@@ -318,7 +319,7 @@ class _Iteration:
         return [way.tree for way, _ in ways]
 
     def _boundaries(self, sample: Sample) -> tuple[int, ...]:
-        return self._loop.segmenter.boundaries(token_pieces(self._loop.tokenizer, sample.tokens), sample.logprobs)
+        return self._loop.segmenter.boundaries(self._method.text.pieces(sample.tokens), sample.logprobs)
 
     def examine(self, trajectories: Sequence[LabelledTrajectory]) -> Rollouts:
         trees: list[RolloutTree] = []

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from gpo_lightning.critical import SearchStrategy, Segmenter, Selector
 from gpo_lightning.critical.state import TrajectoryState, surprisals
-from gpo_lightning.critical.token_text import line_offsets, step_texts, token_pieces
+from gpo_lightning.critical.token_text import TokenText, line_offsets, step_texts
 from gpo_lightning.engines import Engine, Purpose
 from gpo_lightning.problems import LabelledTrajectory, Problem, ProblemSource
 from gpo_lightning.problems.prompting import encode_solution, encode_steps
@@ -30,11 +30,12 @@ from gpo_lightning.rollouts.work_queue import SearchJob
 class Method:
     """What the roads of an iteration have in common; the arguments are :class:`RolloutLoop`'s.
 
-    ``earlier`` has the successes of earlier iterations by the problem's id.
+    ``text`` tells what tokens say; ``earlier`` has the successes of earlier iterations by the problem's id.
     """
 
     engine: Engine
     tokenizer: Tokenizer
+    text: TokenText
     source: ProblemSource
     plan: RolloutPlan
     segmenter: Segmenter
@@ -244,5 +245,5 @@ class ProblemRoad:
     def _pieces(self, tokens: Prefix) -> list[str]:
         """Text that each token adds; of a response whose steps are cut and named it is decoded once."""
         if tokens not in self._decoded:
-            self._decoded[tokens] = token_pieces(self._method.tokenizer, tokens)
+            self._decoded[tokens] = self._method.text.pieces(tokens)
         return self._decoded[tokens]

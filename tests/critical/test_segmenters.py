@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpo_lightning.critical import FixedLength, LowProbability, Marker, Newline, Segmenter, Sentence
-from gpo_lightning.critical.token_text import token_pieces
+from gpo_lightning.critical.token_text import TokenText, token_pieces
 from gpo_lightning.errors import ConfigError
 
 pieces = st.lists(st.sampled_from(["a", "bc", "\n", " ", "", ".\n", "\n\n", "é"]), max_size=40)
@@ -55,6 +55,31 @@ def test_settings_are_checked() -> None:
 def test_pieces_join_to_the_text(tokenizer, parts) -> None:
     ids = tokenizer.encode("".join(parts))
     assert "".join(token_pieces(tokenizer, ids)) == tokenizer.decode(ids)
+
+
+class DropsBlanks:
+    """A tokenizer that drops the blank a text begins with, as sentencepiece's do."""
+
+    words = (" a", " b", "c", "\n", " ", "ß", "")
+
+    def decode(self, ids, skip_special_tokens) -> str:
+        return "".join(self.words[i] for i in ids).removeprefix(" ")
+
+
+@given(st.lists(st.integers(0, 6), max_size=60))
+def test_a_blank_that_is_dropped_where_a_token_stands_alone_is_its_own_in_its_place(ids) -> None:
+    text = TokenText(DropsBlanks())
+    found = [text.pieces(ids) for _ in range(2)]
+    assert found[0] == found[1]
+    words = [DropsBlanks.words[i] for i in ids]
+    if ids and words[0] in ("c", "\n", "ß"):
+        assert found[0][1:17] == words[1:17]
+
+
+@given(st.lists(st.integers(0, 200), max_size=40))
+def test_what_is_looked_up_is_what_is_decoded_in_place(tokenizer, ids) -> None:
+    text = TokenText(tokenizer)
+    assert text.pieces(ids) == text._in_place(ids)
 
 
 def test_a_character_spread_over_tokens_belongs_to_the_last_of_them() -> None:
