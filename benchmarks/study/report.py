@@ -19,6 +19,7 @@ STUDIES = {
     "controls": "Controls",
     "losses": "Other losses",
     "sums": "A language model",
+    "sums_dpo": "A language model, offline",
 }
 """Studies in the order of the page, and their headings."""
 OPENING = """# The study
@@ -126,6 +127,7 @@ def goals(studies: dict[str, dict[str, Any]]) -> str:
         ("KTO", ("losses", "KTO", "frontier, references"), 1.3),
         ("PPO", ("losses", "PPO", "frontier, references"), 1.3),
         ("SmolLM2, 6 % at the start, every step decides", ("sums", "sums", "ours, references"), 0.95),
+        ("the same with DPO", ("sums_dpo", "sums", "frontier, references"), 0.95),
     ]
     lines = [
         "## Against the goals\n",
