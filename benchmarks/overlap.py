@@ -15,17 +15,14 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from iteration import even_digits
+from iteration import Setting
 from lightning import Callback
 from measuring import machine, ratio
-from peft import LoraConfig
 
 from gpo_lightning import GPOModule, GPOTrainer, RolloutDataModule
 from gpo_lightning.critical import NoSearch
 from gpo_lightning.engines import Sampling, Transformers
 from gpo_lightning.losses import GRPO
-from gpo_lightning.policy import PolicyConfig
-from gpo_lightning.problems import ChainSum, ModularChains
 from gpo_lightning.rollouts import PromptOnly, RolloutPlan
 
 RESULTS = Path(__file__).parent / "results" / "overlap.json"
@@ -50,22 +47,20 @@ class Watching(Callback):
 
 
 def run(overlap: int, options: argparse.Namespace, folder: Path) -> float:
-    lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-    watching = Watching()
+    setting, watching = Setting(options.model, options.problems, options.tokens), Watching()
     module = GPOModule(
         loss=GRPO(),
-        policy=PolicyConfig(base=options.model, lora=lora, dtype="float32"),
+        policy=setting.config,
         optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-5),
     )
     data = RolloutDataModule(
-        problems=ModularChains(steps=8) if options.model == "tiny" else ChainSum(terms=4),
-        rewards=even_digits,
+        problems=setting.source,
         engine=Transformers(),
-        plan=RolloutPlan(problems=options.problems, group_size=8, reset_probability=0.0),
-        sampling=Sampling(max_tokens=options.tokens),
+        plan=RolloutPlan(setting.problems, setting.group_size, reset_probability=0.0),
+        sampling=Sampling(setting.tokens),
         search=NoSearch(),
         starts=PromptOnly(),
-        micro_batch=16,
+        micro_batch=setting.micro_batch,
         overlap=overlap,
     )
     settings: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}

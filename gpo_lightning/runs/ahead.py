@@ -77,7 +77,7 @@ class RolloutsAhead:
             raise _GivenUpError
         return inside
 
-    def wait(self, look: Callable[[], None] = lambda: None) -> None:
+    def wait(self, look: Callable[[], None]) -> None:
         """Until the engine is free; what failed there fails here.
 
         Args:
